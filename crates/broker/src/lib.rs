@@ -1,0 +1,1 @@
+//! The protocol-free core: catalog, partitions, produce, fetch.

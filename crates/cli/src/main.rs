@@ -1,0 +1,2 @@
+//! The `sapwood` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Producer, consumer and admin over the native API.

@@ -1,0 +1,1 @@
+//! Partition logs: segments, journal, checkpoints, recovery.
