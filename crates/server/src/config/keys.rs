@@ -1,0 +1,364 @@
+//! The one list of configuration keys: name, unit, bounds, meaning, and the field it sets.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sapwood_model::Durability;
+
+use super::value::{check_address, parse_bytes, parse_millis, parse_number};
+use super::{Config, ListenerConfig, LogFormat, Replication, Tail, Value};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const HOUR_MS: u64 = 3_600_000;
+
+/// One configuration key.
+pub struct Key {
+    /// `section.key`.
+    pub name: &'static str,
+    /// What it is for, in a sentence or two.
+    pub doc: &'static str,
+    /// Whether SIGHUP applies a change without a restart.
+    pub reloads: bool,
+    field: Field,
+}
+
+/// The field that a key sets, and what values it takes.
+enum Field {
+    Flag(fn(&mut Config) -> &mut bool),
+    Bytes(fn(&mut Config) -> &mut u64, RangeInclusive<u64>),
+    Number(fn(&mut Config) -> &mut u64, RangeInclusive<u64>),
+    Millis(fn(&mut Config) -> &mut Duration, RangeInclusive<u64>),
+    Path(fn(&mut Config) -> &mut PathBuf),
+    Choice {
+        options: &'static [&'static str],
+        set: fn(&mut Config, usize),
+        get: fn(&Config) -> usize,
+    },
+    /// An address, or `off` for none.
+    Address(fn(&mut Config) -> &mut Option<String>),
+    /// Log directives.
+    Level(fn(&mut Config) -> &mut String),
+}
+
+const fn key(name: &'static str, field: Field, doc: &'static str) -> Key {
+    Key {
+        name,
+        doc,
+        reloads: false,
+        field,
+    }
+}
+
+/// Every key but those of listeners, by section.
+pub static KEYS: &[Key] = &[
+    key(
+        "storage.data_dir",
+        Field::Path(|config| &mut config.storage.data_dir),
+        "The data directory. It is created when it does not exist.",
+    ),
+    key(
+        "storage.ballast_bytes",
+        Field::Bytes(|config| &mut config.storage.ballast_bytes, 0..=16 * GIB),
+        "Space held back for the catalog, commits, checkpoints and deletes on a full disk.",
+    ),
+    key(
+        "storage.journal_file_bytes",
+        Field::Bytes(
+            |config| &mut config.storage.journal_file_bytes,
+            256 * KIB..=4 * GIB,
+        ),
+        "Size of one journal file. A batch of an fsync topic may be at most half of it.",
+    ),
+    key(
+        "storage.journal_files",
+        Field::Number(|config| &mut config.storage.journal_files, 2..=64),
+        "How many journal files take turns.",
+    ),
+    key(
+        "storage.boot_id_file",
+        Field::Path(|config| &mut config.storage.boot_id_file),
+        "The file with the kernel's boot id, which tells a crash of the process from a power cut.",
+    ),
+    key(
+        "storage.tail",
+        Field::Choice {
+            options: &["auto", "mmap", "pwrite"],
+            set: |config, chosen| {
+                config.storage.tail = [Tail::Auto, Tail::Mmap, Tail::Pwrite][chosen]
+            },
+            get: |config| config.storage.tail as usize,
+        },
+        "How active segments are written: through a mapping where the file system allows it (auto), \
+         always so, or with positional writes.",
+    ),
+    key(
+        "storage.commit_delay_ms",
+        Field::Millis(|config| &mut config.storage.commit_delay, 0..=10_000),
+        "The longest that an append to an fsync topic waits for its sync when nobody waits for it.",
+    ),
+    key(
+        "storage.commit_bytes",
+        Field::Bytes(|config| &mut config.storage.commit_bytes, 4 * KIB..=GIB),
+        "This many bytes that nobody waits for are synced at once.",
+    ),
+    key(
+        "storage.os_checkpoint_interval_ms",
+        Field::Millis(
+            |config| &mut config.storage.os_checkpoint_interval,
+            100..=HOUR_MS,
+        ),
+        "The longest between checkpoints while os topics have bytes that are not on the disk.",
+    ),
+    key(
+        "storage.os_checkpoint_bytes",
+        Field::Bytes(|config| &mut config.storage.os_checkpoint_bytes, MIB..=TIB),
+        "This many such bytes start a checkpoint at once.",
+    ),
+    key(
+        "topics.auto_create",
+        Field::Flag(|config| &mut config.topics.auto_create),
+        "Whether producing to an unknown topic creates it.",
+    ),
+    key(
+        "topics.partitions",
+        Field::Number(|config| &mut config.topics.partitions, 1..=100_000),
+        "Partitions of a new topic whose creator does not say.",
+    ),
+    key(
+        "topics.replication_factor",
+        Field::Choice {
+            options: &["as-one", "refuse"],
+            set: |config, chosen| {
+                config.topics.replication_factor =
+                    [Replication::AsOne, Replication::Refuse][chosen];
+            },
+            get: |config| config.topics.replication_factor as usize,
+        },
+        "What happens to a replication factor or min.insync.replicas above 1: taken as 1 with a \
+         warning, or refused.",
+    ),
+    key(
+        "topics.durability",
+        Field::Choice {
+            options: &["fsync", "os"],
+            set: |config, chosen| {
+                config.topics.durability = [Durability::Fsync, Durability::Os][chosen];
+            },
+            get: |config| config.topics.durability as usize,
+        },
+        "Durability of a new topic: synced to disk before the acknowledgement, or in the page cache.",
+    ),
+    key(
+        "http.address",
+        Field::Address(|config| &mut config.http.address),
+        "HOST:PORT of /livez, /readyz and /metrics, or off. Port 0 picks a free one.",
+    ),
+    key(
+        "limits.request_bytes",
+        Field::Bytes(|config| &mut config.limits.request_bytes, MIB..=TIB),
+        "Bytes of requests in flight over the whole broker; past it, sockets are not read.",
+    ),
+    key(
+        "limits.connection_bytes",
+        Field::Bytes(|config| &mut config.limits.connection_bytes, 64 * KIB..=TIB),
+        "Bytes of requests in flight on one connection; past it, that socket is not read.",
+    ),
+    key(
+        "limits.connections",
+        Field::Number(|config| &mut config.limits.connections, 1..=1_000_000),
+        "Connections at a time over all listeners; further ones are closed as they come.",
+    ),
+    key(
+        "limits.handshake_timeout_ms",
+        Field::Millis(|config| &mut config.limits.handshake_timeout, 10..=HOUR_MS),
+        "How long a new connection may take to send its first bytes.",
+    ),
+    key(
+        "limits.drain_timeout_ms",
+        Field::Millis(|config| &mut config.limits.drain_timeout, 0..=HOUR_MS),
+        "How long a drain waits for clients to take their answers before it cuts them off.",
+    ),
+    Key {
+        name: "log.level",
+        doc: "error, warn, info, debug, trace or off, for all or by module: info,sapwood_log=debug.",
+        reloads: true,
+        field: Field::Level(|config| &mut config.log.level),
+    },
+    key(
+        "log.format",
+        Field::Choice {
+            options: &["text", "json"],
+            set: |config, chosen| config.log.format = [LogFormat::Text, LogFormat::Json][chosen],
+            get: |config| config.log.format as usize,
+        },
+        "The form of a log line.",
+    ),
+    key(
+        "metrics.per_partition",
+        Field::Flag(|config| &mut config.metrics.per_partition),
+        "Whether /metrics has a series for each partition or one for each topic.",
+    ),
+    key(
+        "security.insecure",
+        Field::Flag(|config| &mut config.security.insecure),
+        "Whether serve may listen beyond loopback while authentication is off.",
+    ),
+];
+
+/// The keys of each listener, after `listeners.NAME.`.
+pub const LISTENER_KEYS: &[(&str, &str)] = &[
+    (
+        "address",
+        "HOST:PORT to listen on, for gRPC and Kafka clients alike. Port 0 picks a free one.",
+    ),
+    (
+        "advertised",
+        "HOST:PORT that clients are told; when empty, the address that they connected to.",
+    ),
+];
+
+/// The key with this name, but those of listeners.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+impl Key {
+    /// The unit of a number.
+    pub fn unit(&self) -> Option<&'static str> {
+        match self.field {
+            Field::Bytes(..) => Some("bytes"),
+            Field::Millis(..) => Some("ms"),
+            _ => None,
+        }
+    }
+
+    /// What values it takes.
+    pub fn bounds(&self) -> String {
+        match &self.field {
+            Field::Flag(_) => "true or false".to_owned(),
+            Field::Bytes(_, range) | Field::Number(_, range) | Field::Millis(_, range) => {
+                format!("{} to {}", range.start(), range.end())
+            }
+            Field::Path(_) => "a path".to_owned(),
+            Field::Choice { options, .. } => options.join(" or "),
+            Field::Address(_) => "HOST:PORT or off".to_owned(),
+            Field::Level(_) => "a level, or module=level, separated by commas".to_owned(),
+        }
+    }
+
+    /// The value in `config`.
+    pub(super) fn get(&self, config: &mut Config) -> Value {
+        match &self.field {
+            Field::Flag(at) => Value::Flag(*at(config)),
+            Field::Bytes(at, _) | Field::Number(at, _) => Value::Number(*at(config)),
+            Field::Millis(at, _) => {
+                Value::Number(u64::try_from(at(config).as_millis()).unwrap_or(u64::MAX))
+            }
+            Field::Path(at) => Value::Text(at(config).display().to_string()),
+            Field::Choice { options, get, .. } => Value::Text(options[get(config)].to_owned()),
+            Field::Address(at) => {
+                Value::Text(at(config).clone().unwrap_or_else(|| "off".to_owned()))
+            }
+            Field::Level(at) => Value::Text(at(config).clone()),
+        }
+    }
+
+    /// Sets the field from text, or says what is wrong with the text.
+    pub(super) fn set(&self, config: &mut Config, text: &str) -> Result<(), String> {
+        match &self.field {
+            Field::Flag(at) => *at(config) = parse_flag(text)?,
+            Field::Bytes(at, range) => {
+                *at(config) = within(
+                    parse_bytes(text),
+                    range,
+                    "a size such as 67108864 or 64 MiB",
+                )?;
+            }
+            Field::Number(at, range) => {
+                *at(config) = within(parse_number(text), range, "a whole number")?;
+            }
+            Field::Millis(at, range) => {
+                let millis = within(
+                    parse_millis(text),
+                    range,
+                    "milliseconds, or a time such as 10s",
+                )?;
+                *at(config) = Duration::from_millis(millis);
+            }
+            Field::Path(at) => {
+                if text.is_empty() || text.contains('\0') {
+                    return Err("it must be a path".to_owned());
+                }
+                *at(config) = PathBuf::from(text);
+            }
+            Field::Choice { options, set, .. } => {
+                let chosen = options.iter().position(|option| *option == text);
+                set(
+                    config,
+                    chosen.ok_or_else(|| format!("it must be {}", options.join(" or ")))?,
+                );
+            }
+            Field::Address(at) => *at(config) = parse_optional_address(text)?,
+            Field::Level(at) => {
+                crate::logging::check_level(text)?;
+                text.clone_into(at(config));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sets one key of a listener, or says what is wrong with the text.
+pub(super) fn set_listener(
+    listener: &mut ListenerConfig,
+    key: &str,
+    text: &str,
+) -> Result<(), String> {
+    match key {
+        "address" => {
+            check_address(text)?;
+            text.clone_into(&mut listener.address);
+        }
+        "advertised" if text.is_empty() => listener.advertised = None,
+        "advertised" => {
+            check_address(text)?;
+            if text.ends_with(":0") {
+                return Err("clients cannot connect to port 0".to_owned());
+            }
+            listener.advertised = Some(text.to_owned());
+        }
+        other => unreachable!("the layers resolve {other:?} against LISTENER_KEYS first"),
+    }
+    Ok(())
+}
+
+fn parse_optional_address(text: &str) -> Result<Option<String>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    check_address(text)?;
+    Ok(Some(text.to_owned()))
+}
+
+fn parse_flag(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("it must be true or false".to_owned()),
+    }
+}
+
+fn within(parsed: Option<u64>, range: &RangeInclusive<u64>, form: &str) -> Result<u64, String> {
+    let (low, high) = (range.start(), range.end());
+    match parsed {
+        None => Err(format!("it must be {form}, from {low} to {high}")),
+        Some(number) if !range.contains(&number) => {
+            Err(format!("{number} is outside {low} to {high}"))
+        }
+        Some(number) => Ok(number),
+    }
+}
