@@ -3,4 +3,24 @@
 pub mod io;
 mod mmap;
 
+mod epochs;
+mod index;
+mod names;
+mod producers;
+
+mod partition;
+mod segment;
+
+mod durability;
+mod framed;
+mod metrics;
+
+pub use epochs::EpochStart;
+pub use metrics::{BUCKET_BOUNDS_US, Counter, Histogram, StoreMetrics};
 pub use mmap::install_sigbus_handler;
+pub use partition::{
+    AppendError, AppendOptions, Appended, Bounds, LogConfig, OfflineReason, Partition,
+    PartitionObserver, PartitionSpec, PartitionState, PartitionStats, Read, ReadError, ReadLimits,
+    ReadMode, TimestampedOffset, TrimError, TruncateError,
+};
+pub use producers::ProducerState;

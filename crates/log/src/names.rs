@@ -1,0 +1,113 @@
+//! The names of files in a partition's folder, all Kafka's own.
+
+use sapwood_model::{Offset, PartitionId, TopicId, TopicName};
+
+/// Where the topic's id is kept in a partition's folder.
+pub(crate) const METADATA_FILE: &str = "partition.metadata";
+
+/// Where the list of leader epochs is kept in a partition's folder.
+pub(crate) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
+
+/// The segment that is prepared for the next roll, before it has its name. It never holds a record:
+/// whoever finds it at the start may remove it.
+pub(crate) const NEXT_SEGMENT_FILE: &str = "next-segment.tmp";
+
+/// The folder of a partition: `flights-3`.
+pub(crate) fn folder_name(topic: &TopicName, partition: PartitionId) -> String {
+    format!("{topic}-{partition}")
+}
+
+/// The records of the segment that starts at `base`: `00000000000000000042.log`.
+pub(crate) fn segment_file_name(base: Offset) -> String {
+    format!("{:020}.log", base.0)
+}
+
+/// The offset index of that segment.
+pub(crate) fn index_file_name(base: Offset) -> String {
+    format!("{:020}.index", base.0)
+}
+
+/// The time index of that segment.
+pub(crate) fn time_index_file_name(base: Offset) -> String {
+    format!("{:020}.timeindex", base.0)
+}
+
+/// The producers' state as it was when the log ended at `offset`.
+pub(crate) fn snapshot_file_name(offset: Offset) -> String {
+    format!("{:020}.snapshot", offset.0)
+}
+
+/// The base offset in the name of a segment's `.log` file; `None` for any other name.
+///
+/// `00000000000000000042.log` is 42; `42.log` is nobody's segment.
+pub(crate) fn parse_segment_file_name(name: &str) -> Option<Offset> {
+    let digits = name.strip_suffix(".log")?;
+    let all_digits = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
+    all_digits
+        .then(|| digits.parse().ok().map(Offset))
+        .flatten()
+}
+
+/// The text of `partition.metadata`.
+pub(crate) fn metadata_text(topic: TopicId) -> String {
+    format!("version: 0\ntopic_id: {topic}\n")
+}
+
+/// The topic id in the text of `partition.metadata`; `None` when the text is not of that form.
+pub(crate) fn parse_metadata(text: &str) -> Option<TopicId> {
+    let mut lines = text.lines();
+    if lines.next()? != "version: 0" {
+        return None;
+    }
+    TopicId::parse(lines.next()?.strip_prefix("topic_id: ")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kafkas() {
+        let topic = TopicName::new("flights").unwrap();
+        assert_eq!(folder_name(&topic, PartitionId(3)), "flights-3");
+        assert_eq!(segment_file_name(Offset(42)), "00000000000000000042.log");
+        assert_eq!(index_file_name(Offset(0)), "00000000000000000000.index");
+        assert_eq!(
+            time_index_file_name(Offset(7)),
+            "00000000000000000007.timeindex"
+        );
+        assert_eq!(
+            snapshot_file_name(Offset(7)),
+            "00000000000000000007.snapshot"
+        );
+    }
+
+    #[test]
+    fn only_whole_segment_names_are_read_back() {
+        assert_eq!(
+            parse_segment_file_name("00000000000000000042.log"),
+            Some(Offset(42))
+        );
+        for name in [
+            "42.log",
+            "0000000000000000004x.log",
+            "+0000000000000000042.log",
+            "a.log",
+        ] {
+            assert_eq!(parse_segment_file_name(name), None, "{name}");
+        }
+        assert_eq!(parse_segment_file_name("99999999999999999999.log"), None);
+        assert_eq!(parse_segment_file_name("00000000000000000042.index"), None);
+    }
+
+    #[test]
+    fn metadata_round_trips() {
+        let id = TopicId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+        assert_eq!(parse_metadata(&metadata_text(id)), Some(id));
+        assert_eq!(
+            parse_metadata("version: 1\ntopic_id: AAAAAAAAAAAAAAAAAAAAAA\n"),
+            None
+        );
+        assert_eq!(parse_metadata("version: 0\n"), None);
+    }
+}
