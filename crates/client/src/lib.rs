@@ -1,1 +1,42 @@
-//! Producer, consumer and admin over the native API.
+//! Producer, consumer and admin for Sapwood, over its native API.
+//!
+//! ```no_run
+//! use sapwood_client::{Client, Position, Record};
+//!
+//! # async fn example() -> Result<(), sapwood_client::Error> {
+//! let client = Client::new("127.0.0.1:9092")?;
+//!
+//! let producer = client.producer().build().await?;
+//! producer.send(Record::to("greetings").key("en").value("hello")).await?.await?;
+//!
+//! let mut consumer = client.consumer().topic("greetings", Position::Start, None).build().await?;
+//! if let Some(message) = consumer.next().await {
+//!     println!("{:?}", message?.value);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! Everything is asynchronous on tokio; nothing blocks a thread. Errors carry the stable codes of
+//! [`Code`]; `sapwood explain CODE` says more about each.
+
+mod admin;
+mod client;
+mod connection;
+mod consumer;
+mod error;
+mod message;
+mod producer;
+mod types;
+
+pub use admin::{
+    Admin, Append, Appended, ConfigChange, ConfigEntry, NewTopic, OffsetAnswer, OffsetQuery,
+    Partition, RawBatch, ReadRun, Topic, TopicDescription,
+};
+pub use client::{Client, ClientBuilder};
+pub use consumer::{Assignment, Consumer, ConsumerBuilder};
+pub use error::Error;
+pub use message::{Message, Record};
+pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
+pub use sapwood_model::{Acks, Code, LeaderEpoch, Offset, PartitionId, Timestamp};
+pub use sapwood_record::{Codec, RecordHeader};
+pub use types::{Bounds, Position};

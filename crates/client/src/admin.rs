@@ -1,0 +1,710 @@
+//! Topics, offsets, and single records and batches.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sapwood_model::{Acks, Code, LeaderEpoch, Offset, PartitionId, Timestamp};
+use sapwood_record::{Codec, RecordHeader};
+use sapwood_rpc::v1::{
+    self, fetch_service_client::FetchServiceClient, produce_request::Payload, produce_response,
+    produce_service_client::ProduceServiceClient, topic_service_client::TopicServiceClient,
+    trim_result,
+};
+
+use crate::{
+    Bounds, Error, Message, Position,
+    connection::{ANSWER_BYTES_MAX, Connections},
+};
+
+/// Manages topics, and reads and writes single records and batches. Cheap to clone. Every call is
+/// one request with the client's request timeout; nothing is retried but reading calls whose
+/// connection broke.
+///
+/// ```no_run
+/// use sapwood_client::{Client, NewTopic, Offset, PartitionId};
+///
+/// # async fn example() -> Result<(), sapwood_client::Error> {
+/// let admin = Client::new("127.0.0.1:9092")?.admin();
+/// let topic = NewTopic::new("orders").partitions(6).config("retention.ms", "86400000");
+/// admin.create_topic(&topic).await?;
+/// let bounds = admin.bounds("orders", PartitionId(0)).await?;
+/// println!("{} to {}", bounds.log_start, bounds.high_watermark);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Admin {
+    connections: Arc<Connections>,
+}
+
+/// The topic to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    /// 1 to 249 of `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`.
+    pub name: String,
+    /// 1 to 100,000; `None` takes the broker's default.
+    pub partitions: Option<u32>,
+    /// `None` takes 1.
+    pub replication_factor: Option<u32>,
+    /// Configuration by Kafka's names, and `durability`.
+    pub configs: Vec<(String, String)>,
+    /// Check everything, create nothing.
+    pub validate_only: bool,
+}
+
+impl NewTopic {
+    /// A topic with the broker's defaults.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            partitions: None,
+            replication_factor: None,
+            configs: Vec::new(),
+            validate_only: false,
+        }
+    }
+
+    /// Sets the number of partitions.
+    #[must_use]
+    pub fn partitions(mut self, partitions: u32) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// Sets one configuration key.
+    #[must_use]
+    pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.push((key.into(), value.into()));
+        self
+    }
+}
+
+/// What a topic is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its identity from creation to deletion: 22 characters of URL-safe base64.
+    pub id: String,
+    /// The number of partitions.
+    pub partitions: u32,
+    /// The number of copies.
+    pub replication_factor: u32,
+    /// True for topics that the broker keeps for itself.
+    pub internal: bool,
+}
+
+/// A topic with its partitions and its configuration.
+#[derive(Debug, Clone)]
+pub struct TopicDescription {
+    /// What it is.
+    pub topic: Topic,
+    /// In the order of their numbers.
+    pub partitions: Vec<Partition>,
+    /// All keys, in the order of their names.
+    pub configs: Vec<ConfigEntry>,
+}
+
+/// The state of one partition.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    /// Its number.
+    pub partition: PartitionId,
+    /// What it holds.
+    pub bounds: Bounds,
+    /// Counts the takeovers of the log.
+    pub leader_epoch: LeaderEpoch,
+    /// Bytes of its segments.
+    pub size_bytes: u64,
+    /// The number of segments.
+    pub segments: u32,
+    /// `None` while it is online, otherwise why it is not.
+    pub offline: Option<Error>,
+}
+
+/// One configuration key of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// Kafka's name.
+    pub key: String,
+    /// The value in force.
+    pub value: String,
+    /// The value in force when the topic does not set one.
+    pub default_value: String,
+    /// `topic` when the topic sets it, otherwise `default` or `broker`.
+    pub source: String,
+    /// True when it cannot be changed.
+    pub read_only: bool,
+}
+
+/// A change of a topic's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigChange {
+    /// Sets a key.
+    Set(String, String),
+    /// Gives a key its default back.
+    Unset(String),
+}
+
+/// A question about one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetQuery {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The place to find; `None` asks for the bounds only.
+    pub at: Option<Position>,
+}
+
+/// The answer to an [`OffsetQuery`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetAnswer {
+    /// What the partition holds.
+    pub bounds: Bounds,
+    /// The offset of the place, if one was asked for.
+    pub offset: Option<Offset>,
+    /// The time of the record there, when it was asked for by time and there is one.
+    pub timestamp: Option<Timestamp>,
+}
+
+/// Some records to append to one partition at once.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Key, value and headers of each; at least 1 record. Their topic and partition are not used.
+    pub records: Vec<crate::Record>,
+    /// What to wait for.
+    pub acks: Acks,
+    /// Append only if the first record gets this offset.
+    pub expected_end: Option<Offset>,
+    /// How the batch is compressed.
+    pub compression: Codec,
+}
+
+/// Where a batch was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: Offset,
+    /// The offset of its last record.
+    pub last_offset: Offset,
+    /// The partition's log start at that time.
+    pub log_start: Offset,
+}
+
+/// One batch, as bytes.
+#[derive(Debug, Clone)]
+pub struct RawBatch {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Exactly one Kafka record batch v2.
+    pub batch: Bytes,
+    /// What to wait for.
+    pub acks: Acks,
+    /// Append only if the first record gets this offset.
+    pub expected_end: Option<Offset>,
+}
+
+/// A run of records by offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadRun {
+    /// In the order of their offsets; none when nothing is there yet.
+    pub messages: Vec<Message>,
+    /// Where to read on.
+    pub next_offset: Offset,
+    /// What the partition held.
+    pub bounds: Bounds,
+}
+
+impl Admin {
+    pub(crate) fn new(connections: Arc<Connections>) -> Self {
+        Self { connections }
+    }
+
+    /// Creates a topic. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Code::TopicExists`], [`Code::InvalidTopicName`], [`Code::InvalidPartitions`],
+    /// [`Code::InvalidTopicConfig`], [`Code::UnknownTopicConfig`] with a `suggestion`,
+    /// [`Code::InvalidReplication`], or what every call may meet.
+    pub async fn create_topic(&self, topic: &NewTopic) -> Result<Topic, Error> {
+        let request = v1::CreateTopicRequest {
+            name: topic.name.clone(),
+            partitions: topic.partitions,
+            replication_factor: topic.replication_factor,
+            configs: topic.configs.iter().cloned().collect(),
+            validate_only: topic.validate_only,
+        };
+        let answer = self
+            .connections
+            .call(false, async |channel| {
+                TopicServiceClient::new(channel)
+                    .create_topic(request.clone())
+                    .await
+            })
+            .await?;
+        Ok(topic_from(answer.into_inner().topic))
+    }
+
+    /// The topics in the order of their names, without the broker's internal ones.
+    ///
+    /// # Errors
+    /// What every call may meet: [`Code::Unreachable`], [`Code::TimedOut`].
+    pub async fn list_topics(&self) -> Result<Vec<Topic>, Error> {
+        let answer = self
+            .connections
+            .call(true, async |channel| {
+                let request = v1::ListTopicsRequest {
+                    include_internal: false,
+                };
+                TopicServiceClient::new(channel)
+                    .max_decoding_message_size(ANSWER_BYTES_MAX)
+                    .list_topics(request)
+                    .await
+            })
+            .await?;
+        Ok(answer
+            .into_inner()
+            .topics
+            .into_iter()
+            .map(|topic| topic_from(Some(topic)))
+            .collect())
+    }
+
+    /// One topic with its partitions and its configuration.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], or what every call may meet.
+    pub async fn describe_topic(&self, name: &str) -> Result<TopicDescription, Error> {
+        let request = v1::DescribeTopicRequest {
+            name: name.to_owned(),
+            auto_create: false,
+            brief: false,
+        };
+        let answer = self.describe(true, request).await?;
+        Ok(TopicDescription {
+            topic: topic_from(answer.topic),
+            partitions: answer.partitions.into_iter().map(partition_from).collect(),
+            configs: answer
+                .configs
+                .into_iter()
+                .map(|entry| ConfigEntry {
+                    key: entry.key,
+                    value: entry.value,
+                    default_value: entry.default_value,
+                    source: entry.source,
+                    read_only: entry.read_only,
+                })
+                .collect(),
+        })
+    }
+
+    /// How many partitions a topic has, asking for as little as possible.
+    pub(crate) async fn partition_count(&self, name: &str, create: bool) -> Result<u32, Error> {
+        let request = v1::DescribeTopicRequest {
+            name: name.to_owned(),
+            auto_create: create,
+            brief: true,
+        };
+        let answer = self.describe(true, request).await?;
+        Ok(topic_from(answer.topic).partitions)
+    }
+
+    async fn describe(
+        &self,
+        repeatable: bool,
+        request: v1::DescribeTopicRequest,
+    ) -> Result<v1::DescribeTopicResponse, Error> {
+        let answer = self
+            .connections
+            .call(repeatable, async |channel| {
+                TopicServiceClient::new(channel)
+                    .max_decoding_message_size(ANSWER_BYTES_MAX)
+                    .describe_topic(request.clone())
+                    .await
+            })
+            .await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Changes a topic's configuration: all the changes or none. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], [`Code::InvalidTopicConfig`], [`Code::UnknownTopicConfig`], or what
+    /// every call may meet.
+    pub async fn alter_topic(&self, name: &str, changes: &[ConfigChange]) -> Result<(), Error> {
+        let mut request = v1::AlterTopicRequest {
+            name: name.to_owned(),
+            ..v1::AlterTopicRequest::default()
+        };
+        for change in changes {
+            match change {
+                ConfigChange::Set(key, value) => {
+                    request.set.insert(key.clone(), value.clone());
+                }
+                ConfigChange::Unset(key) => request.unset.push(key.clone()),
+            }
+        }
+        self.connections
+            .call(false, async |channel| {
+                TopicServiceClient::new(channel)
+                    .alter_topic(request.clone())
+                    .await
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes a topic and its records, for good. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], or what every call may meet.
+    pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
+        self.connections
+            .call(false, async |channel| {
+                let request = v1::DeleteTopicRequest {
+                    name: name.to_owned(),
+                };
+                TopicServiceClient::new(channel).delete_topic(request).await
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Gives a topic `total` partitions in all. Keys may map to other partitions afterwards.
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], [`Code::InvalidPartitions`], or what every call may meet.
+    pub async fn add_partitions(&self, name: &str, total: u32) -> Result<Topic, Error> {
+        let answer = self
+            .connections
+            .call(false, async |channel| {
+                let request = v1::AddPartitionsRequest {
+                    name: name.to_owned(),
+                    total,
+                    validate_only: false,
+                };
+                TopicServiceClient::new(channel)
+                    .add_partitions(request)
+                    .await
+            })
+            .await?;
+        Ok(topic_from(answer.into_inner().topic))
+    }
+
+    /// Removes the records below an offset (`None`: the high watermark) from each partition named.
+    /// The answers are the new log starts, in the order of `partitions`; one that fails does not
+    /// stop the others. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], or what every call may meet. In the answers:
+    /// [`Code::OffsetOutOfRange`], [`Code::UnknownPartition`], [`Code::PartitionOffline`].
+    pub async fn trim(
+        &self,
+        topic: &str,
+        partitions: &[(PartitionId, Option<Offset>)],
+    ) -> Result<Vec<Result<Offset, Error>>, Error> {
+        let request = v1::TrimRequest {
+            topic: topic.to_owned(),
+            partitions: partitions
+                .iter()
+                .map(|(partition, offset)| v1::TrimPartition {
+                    partition: partition.0,
+                    offset: offset.map(|offset| offset.0),
+                })
+                .collect(),
+        };
+        let answer = self
+            .connections
+            .call(false, async |channel| {
+                TopicServiceClient::new(channel).trim(request.clone()).await
+            })
+            .await?;
+        let results = answer.into_inner().results.into_iter();
+        let results = results.map(|result| match result.result {
+            Some(trim_result::Result::LogStartOffset(offset)) => Ok(Offset(offset)),
+            Some(trim_result::Result::Error(error)) => Err(Error::from(error)),
+            None => Err(empty_answer()),
+        });
+        Ok(results.collect())
+    }
+
+    /// What a partition holds.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], [`Code::UnknownPartition`], or what every call may meet.
+    pub async fn bounds(&self, topic: &str, partition: PartitionId) -> Result<Bounds, Error> {
+        let query = OffsetQuery {
+            topic: topic.to_owned(),
+            partition,
+            at: None,
+        };
+        let mut answers = self.offsets(&[query]).await?;
+        answers
+            .pop()
+            .unwrap_or_else(|| Err(empty_answer()))
+            .map(|answer| answer.bounds)
+    }
+
+    /// Finds places in partitions. The answers are in the order of the queries (at most 10,000).
+    ///
+    /// # Errors
+    /// What every call may meet. In the answers: [`Code::UnknownTopic`],
+    /// [`Code::UnknownPartition`], [`Code::OffsetOutOfRange`], [`Code::PartitionOffline`].
+    pub async fn offsets(
+        &self,
+        queries: &[OffsetQuery],
+    ) -> Result<Vec<Result<OffsetAnswer, Error>>, Error> {
+        let request = v1::ListOffsetsRequest {
+            queries: queries
+                .iter()
+                .map(|query| v1::OffsetQuery {
+                    topic: query.topic.clone(),
+                    partition: query.partition.0,
+                    at: query.at.map(Into::into),
+                })
+                .collect(),
+        };
+        let answer = self
+            .connections
+            .call(true, async |channel| {
+                FetchServiceClient::new(channel)
+                    .max_decoding_message_size(ANSWER_BYTES_MAX)
+                    .list_offsets(request.clone())
+                    .await
+            })
+            .await?;
+        let results = answer.into_inner().results.into_iter();
+        let results = results.map(|result| match (result.error, result.bounds) {
+            (Some(error), _) => Err(Error::from(error)),
+            (None, Some(bounds)) => Ok(OffsetAnswer {
+                bounds: bounds.into(),
+                offset: result.offset.map(Offset),
+                timestamp: result.timestamp_ms.map(Timestamp),
+            }),
+            (None, None) => Err(empty_answer()),
+        });
+        Ok(results.collect())
+    }
+
+    /// Reads the record with this offset; `None` when it is not there (not written yet, or removed
+    /// by compaction).
+    ///
+    /// # Errors
+    /// [`Code::OffsetOutOfRange`] with the range that is there, [`Code::UnknownTopic`],
+    /// [`Code::UnknownPartition`], [`Code::PartitionOffline`], or what every call may meet.
+    pub async fn read(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        offset: Offset,
+    ) -> Result<Option<Message>, Error> {
+        let run = self.read_run(topic, partition, offset, 1).await?;
+        Ok(run
+            .messages
+            .into_iter()
+            .find(|message| message.offset == offset))
+    }
+
+    /// Reads up to `records_max` (1 to 10,000) records from an offset on, at most about 1 MiB of
+    /// them. Does not wait for records that are not there.
+    ///
+    /// # Errors
+    /// As [`Admin::read`].
+    pub async fn read_run(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        offset: Offset,
+        records_max: u32,
+    ) -> Result<ReadRun, Error> {
+        let request = v1::ReadRequest {
+            topic: topic.to_owned(),
+            partition: partition.0,
+            offset: offset.0,
+            records_max,
+            bytes_max: 0,
+        };
+        let answer = self
+            .connections
+            .call(true, async |channel| {
+                FetchServiceClient::new(channel)
+                    .max_decoding_message_size(ANSWER_BYTES_MAX)
+                    .read(request.clone())
+                    .await
+            })
+            .await?
+            .into_inner();
+        let topic: Arc<str> = topic.into();
+        Ok(ReadRun {
+            messages: answer
+                .records
+                .into_iter()
+                .map(|record| message_from(&topic, partition, record))
+                .collect(),
+            next_offset: Offset(answer.next_offset),
+            bounds: answer.bounds.unwrap_or_default().into(),
+        })
+    }
+
+    /// Appends some records to one partition as one batch. With [`Acks::All`] they are as durable as
+    /// the topic promises when it returns; with [`Acks::None`] the answer is `None`. Sent once: after
+    /// a broken connection it is not known whether they were written. `expected_end` makes repeating
+    /// safe; [`Producer`](crate::Producer) repeats by itself.
+    ///
+    /// # Errors
+    /// [`Code::ExpectedEndConflict`] with [`Error::actual_end`], [`Code::UnknownTopic`],
+    /// [`Code::UnknownPartition`], [`Code::RecordTooLarge`], [`Code::InvalidRecord`],
+    /// [`Code::InvalidTimestamp`], [`Code::StorageFull`], [`Code::PartitionOffline`], or what every
+    /// call may meet.
+    pub async fn append(&self, append: Append) -> Result<Option<Appended>, Error> {
+        let request = v1::AppendRequest {
+            topic: append.topic,
+            partition: append.partition.0,
+            records: append.records.into_iter().map(record_into).collect(),
+            acks: acks_into(append.acks).into(),
+            expected_end_offset: append.expected_end.map(|offset| offset.0),
+            compression: compression_into(append.compression).into(),
+            producer: None,
+        };
+        let answer = self
+            .connections
+            .call(false, async |channel| {
+                ProduceServiceClient::new(channel)
+                    .append(request.clone())
+                    .await
+            })
+            .await?;
+        Ok(answer.into_inner().produced.map(appended_from))
+    }
+
+    /// Writes one batch byte for byte. Otherwise as [`Admin::append`].
+    ///
+    /// # Errors
+    /// As [`Admin::append`], and [`Code::CorruptBatch`], [`Code::OutOfSequence`],
+    /// [`Code::ProducerFenced`].
+    pub async fn produce_batch(&self, batch: RawBatch) -> Result<Option<Appended>, Error> {
+        let acks = batch.acks;
+        let request = v1::ProduceRequest {
+            correlation_id: 0,
+            topic: batch.topic,
+            partition: batch.partition.0,
+            acks: acks_into(acks).into(),
+            expected_end_offset: batch.expected_end.map(|offset| offset.0),
+            payload: Some(Payload::Batch(batch.batch)),
+        };
+        let answer = self
+            .connections
+            .call(false, async |channel| {
+                let requests = tokio_stream::iter([request.clone()]);
+                let answers = ProduceServiceClient::new(channel).produce(requests).await?;
+                answers.into_inner().message().await
+            })
+            .await?;
+        match answer.and_then(|answer| answer.result) {
+            Some(produce_response::Result::Produced(produced)) => Ok(Some(appended_from(produced))),
+            Some(produce_response::Result::Error(error)) => Err(error.into()),
+            None if acks == Acks::None => Ok(None),
+            None => Err(Error::transport(
+                "the broker ended the stream without an answer",
+            )),
+        }
+    }
+}
+
+fn empty_answer() -> Error {
+    Error::local(
+        Code::Internal,
+        "the broker's answer lacks a field that this client needs",
+    )
+}
+
+fn topic_from(topic: Option<v1::Topic>) -> Topic {
+    let topic = topic.unwrap_or_default();
+    Topic {
+        name: topic.name,
+        id: topic.id,
+        partitions: topic.partitions,
+        replication_factor: topic.replication_factor,
+        internal: topic.internal,
+    }
+}
+
+fn partition_from(partition: v1::Partition) -> Partition {
+    Partition {
+        partition: PartitionId(partition.partition),
+        bounds: partition.bounds.unwrap_or_default().into(),
+        leader_epoch: LeaderEpoch(partition.leader_epoch),
+        size_bytes: partition.size_bytes,
+        segments: partition.segments,
+        offline: partition.offline.map(Error::from),
+    }
+}
+
+fn appended_from(produced: v1::Produced) -> Appended {
+    Appended {
+        base_offset: Offset(produced.base_offset),
+        last_offset: Offset(produced.last_offset),
+        log_start: Offset(produced.log_start_offset),
+    }
+}
+
+fn message_from(topic: &Arc<str>, partition: PartitionId, record: v1::Record) -> Message {
+    Message {
+        topic: Arc::clone(topic),
+        partition,
+        offset: Offset(record.offset),
+        timestamp: record.timestamp_ms.map_or(Timestamp::NONE, Timestamp),
+        key: record.key,
+        value: record.value,
+        headers: record
+            .headers
+            .into_iter()
+            .map(|header| RecordHeader {
+                key: header.name.into_bytes().into(),
+                value: header.value,
+            })
+            .collect(),
+    }
+}
+
+fn record_into(record: crate::Record) -> v1::Record {
+    v1::Record {
+        key: record.key,
+        value: record.value,
+        headers: record
+            .headers
+            .into_iter()
+            .map(|header| v1::Header {
+                name: String::from_utf8_lossy(&header.key).into_owned(),
+                value: header.value,
+            })
+            .collect(),
+        timestamp_ms: record.timestamp.map(|timestamp| timestamp.0),
+        offset: 0,
+    }
+}
+
+pub(crate) fn acks_into(acks: Acks) -> v1::Acks {
+    match acks {
+        Acks::None => v1::Acks::None,
+        Acks::Leader => v1::Acks::Leader,
+        Acks::All => v1::Acks::All,
+    }
+}
+
+fn compression_into(codec: Codec) -> v1::Compression {
+    match codec {
+        Codec::None => v1::Compression::None,
+        Codec::Gzip => v1::Compression::Gzip,
+        Codec::Snappy => v1::Compression::Snappy,
+        Codec::Lz4 => v1::Compression::Lz4,
+        Codec::Zstd => v1::Compression::Zstd,
+    }
+}
