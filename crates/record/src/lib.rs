@@ -32,6 +32,7 @@ mod error;
 mod header;
 mod records;
 mod validate;
+mod varint;
 
 pub use batch::{Batch, Batches, batches, crc32c};
 pub use builder::{BatchBuilder, RecordInput};
