@@ -1,0 +1,58 @@
+//! What goes wrong, and when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+/// Where the machine stops. Counted from 0 over the whole life of the disk, as [`SimDisk::syncs`] and
+/// [`SimDisk::steps`] count.
+///
+/// [`SimDisk::syncs`]: crate::SimDisk::syncs
+/// [`SimDisk::steps`]: crate::SimDisk::steps
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// At this durability event: `sync_data`, `sync_dir` or `sync_filesystem`.
+    Sync(u64),
+    /// At this step: any call that changes the disk or syncs it. A write or store that is stopped has
+    /// put some of its bytes in place.
+    Step(u64),
+}
+
+/// How a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteFault {
+    /// Some of the bytes are written, then the disk is full.
+    NoSpace,
+    /// Some of the bytes are written, then the device reports an error.
+    Io,
+}
+
+impl WriteFault {
+    pub(crate) fn error(self) -> io::Error {
+        match self {
+            WriteFault::NoSpace => no_space(),
+            WriteFault::Io => device_error(),
+        }
+    }
+}
+
+/// The faults that a test has asked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Faults {
+    pub(crate) stop: Option<Stop>,
+    pub(crate) failing_syncs: BTreeSet<u64>,
+    pub(crate) failing_steps: BTreeMap<u64, WriteFault>,
+    pub(crate) capacity_bytes: Option<u64>,
+}
+
+pub(crate) fn no_space() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::StorageFull,
+        "no space left on the simulated disk",
+    )
+}
+
+/// EIO has no stable kind of its own; the real number lets callers that look at it see it.
+pub(crate) fn device_error() -> io::Error {
+    const EIO: i32 = 5;
+    io::Error::from_raw_os_error(EIO)
+}
