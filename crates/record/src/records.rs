@@ -153,7 +153,7 @@ pub(crate) struct RawRecord {
 
 impl RawRecord {
     /// Reads the record at `position`, which is at most the end of `bytes`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(bytes: &[u8], position: usize) -> Result<Self, RecordFault> {
         let mut reader = Reader::new(bytes, position);
         let length = reader.varint()?;
@@ -198,7 +198,7 @@ impl RawRecord {
 }
 
 /// A key or a value, where the length -1 stands for null.
-#[inline]
+#[inline(always)]
 fn nullable(reader: &mut Reader<'_>) -> Result<Option<Range<usize>>, RecordFault> {
     let length = reader.varint()?;
     match usize::try_from(length) {
@@ -208,6 +208,7 @@ fn nullable(reader: &mut Reader<'_>) -> Result<Option<Range<usize>>, RecordFault
     }
 }
 
+#[inline(always)]
 fn header_key(reader: &mut Reader<'_>) -> Result<Range<usize>, RecordFault> {
     let length = reader.varint()?;
     let length = usize::try_from(length).map_err(|_| RecordFault::HeaderKeyLength(length))?;

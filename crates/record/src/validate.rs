@@ -210,3 +210,296 @@ fn check_timestamp(timestamp: Timestamp, window: Option<Window>) -> Result<(), B
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sapwood_model::{ProducerEpoch, ProducerId};
+
+    use super::*;
+    use crate::{BatchBuilder, ProducerStamp, RecordInput};
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    const RULES: Rules = Rules {
+        batch_bytes_max: 1_000,
+        decompressed_bytes_max: 1_000,
+        keys_required: false,
+        timestamps: TimestampRule::Create {
+            before_ms_max: 100,
+            after_ms_max: 10,
+        },
+        check_compressed: true,
+    };
+
+    fn batch(codec: Codec, timestamps: &[i64]) -> Batch {
+        let mut builder = BatchBuilder::new(codec);
+        for timestamp in timestamps {
+            let timestamp = Timestamp(*timestamp);
+            let value = Some(&b"value"[..]);
+            builder
+                .push(RecordInput {
+                    timestamp,
+                    key: None,
+                    value,
+                    headers: &[],
+                })
+                .unwrap();
+        }
+        builder.build().unwrap()
+    }
+
+    fn check(batch: &Batch, rules: &Rules) -> Result<Batch, BatchError> {
+        validate(batch.to_bytes(), rules, NOW)
+    }
+
+    /// What validation says about a good batch whose header was changed before the CRC was made.
+    fn with_header(change: impl FnOnce(&mut [u8])) -> BatchError {
+        let batch = batch(Codec::None, &[NOW.0, NOW.0]);
+        let mut header = *batch.header().as_bytes();
+        change(&mut header);
+        let header = Header::read(&header).unwrap();
+        let changed = Batch::seal(header, batch.record_bytes().clone());
+        check(&changed, &RULES).unwrap_err()
+    }
+
+    #[test]
+    fn each_rule_on_the_header_is_held() {
+        let set = |position: usize, value: Vec<u8>| {
+            with_header(|header| header[position..position + value.len()].copy_from_slice(&value))
+        };
+        let delta = |delta: i32| delta.to_be_bytes().to_vec();
+        assert_eq!(set(16, vec![1]), BatchError::Magic { magic: 1 });
+        assert_eq!(set(22, vec![7]), BatchError::UnknownCodec { bits: 7 });
+        assert_eq!(set(22, vec![1 << 3]), BatchError::LogAppendTime);
+        assert_eq!(
+            set(22, vec![1 << 4]),
+            BatchError::TransactionalWithoutProducer
+        );
+        assert_eq!(set(22, vec![1 << 5]), BatchError::Control);
+        assert_eq!(set(22, vec![1 << 6]), BatchError::DeleteHorizon);
+        assert_eq!(
+            set(23, delta(2)),
+            BatchError::CountMismatch {
+                count: 2,
+                last_offset_delta: 2
+            }
+        );
+        assert_eq!(
+            set(23, delta(-1)),
+            BatchError::NegativeCount {
+                count: 2,
+                last_offset_delta: -1
+            }
+        );
+        assert_eq!(
+            set(57, delta(-2)),
+            BatchError::NegativeCount {
+                count: -2,
+                last_offset_delta: 1
+            }
+        );
+        assert_eq!(set(57, delta(0)), BatchError::Empty);
+        assert_eq!(
+            set(43, vec![0; 8]),
+            BatchError::ProducerStamp {
+                epoch: -1,
+                base_sequence: -1
+            }
+        );
+    }
+
+    #[test]
+    fn the_base_offset_and_the_leader_epoch_may_be_anything() {
+        let mut bytes = batch(Codec::None, &[NOW.0]).to_bytes().to_vec();
+        bytes[0..8].fill(0xff);
+        bytes[12..16].fill(0xff);
+        assert!(validate(bytes.into(), &RULES, NOW).is_ok());
+    }
+
+    #[test]
+    fn the_size_limit_is_inclusive() {
+        let batch = batch(Codec::None, &[NOW.0]);
+        let limit = batch.size_bytes();
+        assert!(
+            check(
+                &batch,
+                &Rules {
+                    batch_bytes_max: limit,
+                    ..RULES
+                }
+            )
+            .is_ok()
+        );
+        let error = check(
+            &batch,
+            &Rules {
+                batch_bytes_max: limit - 1,
+                ..RULES
+            },
+        )
+        .unwrap_err();
+        assert_eq!(
+            error,
+            BatchError::TooLarge {
+                size_bytes: limit,
+                limit: limit - 1
+            }
+        );
+    }
+
+    #[test]
+    fn a_length_word_below_the_header_is_refused() {
+        for length in [0_i32, 48, -1, i32::MIN] {
+            let mut bytes = batch(Codec::None, &[NOW.0]).to_bytes().to_vec();
+            bytes[8..12].copy_from_slice(&length.to_be_bytes());
+            let error = validate(bytes.into(), &RULES, NOW).unwrap_err();
+            assert_eq!(error, BatchError::LengthTooSmall { length });
+        }
+    }
+
+    #[test]
+    fn timestamps_are_held_to_the_window_and_its_ends_belong_to_it() {
+        let outside = |timestamp| {
+            Err(BatchError::TimestampOutside {
+                timestamp: Timestamp(timestamp),
+                earliest: Timestamp(NOW.0 - 100),
+                latest: Timestamp(NOW.0 + 10),
+            })
+        };
+        for codec in [Codec::None, Codec::Zstd] {
+            assert!(check(&batch(codec, &[NOW.0 - 100, NOW.0 + 10, -1]), &RULES).is_ok());
+            for timestamp in [NOW.0 - 101, NOW.0 + 11] {
+                let result = check(&batch(codec, &[NOW.0, timestamp]), &RULES);
+                assert_eq!(result, outside(timestamp));
+            }
+        }
+        let unchecked = Rules {
+            check_compressed: false,
+            ..RULES
+        };
+        let late = batch(Codec::Zstd, &[NOW.0, NOW.0 + 11]);
+        assert_eq!(
+            check(&late, &unchecked),
+            outside(NOW.0 + 11),
+            "by the header"
+        );
+        let anything = Rules {
+            timestamps: TimestampRule::Create {
+                before_ms_max: i64::MAX,
+                after_ms_max: i64::MAX,
+            },
+            ..RULES
+        };
+        assert!(check(&batch(Codec::None, &[0, i64::MAX]), &anything).is_ok());
+    }
+
+    #[test]
+    fn a_wrong_max_timestamp_is_corrected_with_the_crc() {
+        for codec in Codec::ALL {
+            let right = batch(codec, &[NOW.0 - 7, NOW.0 - 3, NOW.0 - 5]);
+            let mut wrong = right.clone();
+            wrong.correct_max_timestamp(NOW);
+            assert_ne!(wrong, right);
+            assert_eq!(check(&wrong, &RULES), Ok(right.clone()));
+            assert_eq!(check(&right, &RULES), Ok(right));
+        }
+    }
+
+    #[test]
+    fn log_append_time_stamps_every_record() {
+        let rules = Rules {
+            timestamps: TimestampRule::LogAppend,
+            ..RULES
+        };
+        for codec in Codec::ALL {
+            let stamped = check(&batch(codec, &[1, 2]), &rules).unwrap();
+            assert_eq!(stamped.verify_crc(), Ok(()));
+            assert!(stamped.header().is_log_append_time());
+            assert_eq!(stamped.header().max_timestamp(), NOW);
+            assert_eq!(stamped.header().base_timestamp(), Timestamp(1));
+            for record in stamped.records(1_000).unwrap() {
+                assert_eq!(record.unwrap().timestamp, NOW);
+            }
+        }
+    }
+
+    #[test]
+    fn a_compacted_topic_needs_keys_also_in_compressed_batches() {
+        let rules = Rules {
+            keys_required: true,
+            check_compressed: false,
+            ..RULES
+        };
+        for codec in Codec::ALL {
+            let result = check(&batch(codec, &[NOW.0]), &rules);
+            assert_eq!(result, Err(BatchError::KeyMissing { index: 0 }), "{codec}");
+        }
+    }
+
+    #[test]
+    fn unchecked_compressed_records_are_taken_as_they_are() {
+        let good = batch(Codec::Gzip, &[NOW.0]);
+        let garbage = Batch::seal(*good.header(), Bytes::from_static(b"not gzip"));
+        let unchecked = Rules {
+            check_compressed: false,
+            ..RULES
+        };
+        assert_eq!(check(&garbage, &unchecked), Ok(garbage.clone()));
+        let error = check(&garbage, &RULES).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                BatchError::Decompress {
+                    codec: Codec::Gzip,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn records_must_count_from_zero_without_gaps() {
+        let good = batch(Codec::None, &[NOW.0, NOW.0]);
+        let records = good.record_bytes();
+        let half = records.len() / 2;
+        let repeated = Bytes::from([&records[..half], &records[..half]].concat());
+        let fault = RecordFault::OffsetDelta(0);
+        let result = check(&Batch::seal(*good.header(), repeated), &RULES);
+        assert_eq!(
+            result,
+            Err(BatchError::Record {
+                index: 1,
+                position: half,
+                fault
+            })
+        );
+    }
+
+    #[test]
+    fn more_records_than_the_header_counts_are_refused() {
+        let two = batch(Codec::None, &[NOW.0, NOW.0]);
+        let mut header = *two.header();
+        header.set_records_count(1);
+        let result = check(&Batch::seal(header, two.record_bytes().clone()), &RULES);
+        let bytes = two.record_bytes().len() / 2;
+        assert_eq!(result, Err(BatchError::RecordsTrailing { bytes, count: 1 }));
+    }
+
+    #[test]
+    fn a_transactional_batch_with_a_producer_passes() {
+        let good = batch(Codec::None, &[NOW.0]);
+        let stamp = ProducerStamp {
+            id: ProducerId(0),
+            epoch: ProducerEpoch(0),
+            base_sequence: 0,
+            last_sequence: 0,
+        };
+        let mut header = *good.header();
+        header.set_producer(Some(&stamp));
+        let mut bytes = *header.as_bytes();
+        bytes[22] |= 1 << 4;
+        let batch = Batch::seal(Header::read(&bytes).unwrap(), good.record_bytes().clone());
+        assert!(check(&batch, &RULES).unwrap().header().is_transactional());
+    }
+}

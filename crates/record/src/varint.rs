@@ -14,17 +14,17 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Starts at `position`, which is at most the end.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(bytes: &'a [u8], position: usize) -> Self {
         Self { bytes, position }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn position(&self) -> usize {
         self.position
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn byte(&mut self) -> Result<u8, RecordFault> {
         let byte = *self
             .bytes
@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The range of the next `bytes` bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn skip(&mut self, bytes: usize) -> Result<Range<usize>, RecordFault> {
         let start = self.position;
         if bytes > self.bytes.len() - start {
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A signed number of 32 bits in at most 5 bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn varint(&mut self) -> Result<i32, RecordFault> {
         let first = self.byte()?;
         if first < 0x80 {
@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A signed number of 64 bits in at most 10 bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn varlong(&mut self) -> Result<i64, RecordFault> {
         let first = self.byte()?;
         if first < 0x80 {
@@ -77,6 +77,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The rest of a number of at most `bytes_max` bytes whose first two have more to come.
+    #[cold]
     fn long(&mut self, first: u8, second: u8, bytes_max: usize) -> Result<u64, RecordFault> {
         let mut raw = u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7;
         for shift in (0..bytes_max).map(|byte| byte * 7).skip(2) {
@@ -115,7 +116,7 @@ fn zigzag(value: i64) -> u64 {
     (value << 1 ^ value >> 63) as u64
 }
 
-#[inline]
+#[inline(always)]
 fn unzigzag(raw: u64) -> i64 {
     (raw >> 1) as i64 ^ -((raw & 1) as i64)
 }

@@ -5,7 +5,7 @@
 //! Java client writes none that does): then the piece grows by a factor of 4 until the content fits,
 //! which costs at most a third more than knowing it.
 
-use ::zstd::zstd_safe::{self, CompressionLevel, DCtx, get_error_name, get_frame_content_size};
+use ::zstd::zstd_safe::{CompressionLevel, DCtx, get_error_name, get_frame_content_size};
 
 use super::output::{Fault, Output};
 
@@ -89,7 +89,7 @@ mod tests {
         let zeros = vec![0; 5 << 20];
         for content in [text, zeros] {
             let frame = streamed(&content, 3);
-            assert_eq!(zstd_safe::get_frame_content_size(&frame).unwrap(), None);
+            assert_eq!(get_frame_content_size(&frame).unwrap(), None);
             assert!(decompressed(&frame, content.len()).unwrap() == content);
             assert!(matches!(
                 decompressed(&frame, content.len() - 1),
