@@ -15,15 +15,29 @@
 //! The base offset, the length and the leader epoch are in no checksum: whoever keeps batches has
 //! to check them against their surroundings.
 //!
-//! # What a compressed batch costs to check
+//! # What is checked on produce, and what it costs
 //!
-//! [`validate`] always checks the CRC, the header and the bounds of `max_timestamp`. The records of
-//! an uncompressed batch are walked as well, which costs a few nanoseconds a record. Those of a
-//! compressed one are decompressed and walked only when [`Rules::check_compressed`] asks for it or
-//! when [`Rules::keys_required`] cannot be checked otherwise (a compacted topic). Without that,
-//! what a compressed batch holds is the word of the client that made it, exactly as the CRC says
-//! that it was sent; whoever reads it meets an error, never a panic and never more than
-//! `decompressed_bytes_max` of output.
+//! [`validate`] always checks the CRC, the header and the bounds of `max_timestamp`, and walks the
+//! records of an uncompressed batch: lengths, offsets, timestamps, keys where they are required. The
+//! records of a compressed batch are decompressed and walked only when [`Rules::check_compressed`]
+//! asks for it, or when [`Rules::keys_required`] cannot be checked otherwise (a compacted topic).
+//! Without that, what a compressed batch holds is the word of the client that made it: the CRC says
+//! that it arrived as it was sent, the number of records is bounded by what the cap could hold, and
+//! whoever reads it meets an error, never a panic and never more output than the cap.
+//!
+//! `examples/validate_cost.rs` measures it. On an EPYC (Zen 4, 2.6 GHz), batches of 64 KiB whose
+//! records have 100 bytes of CSV:
+//!
+//! | | CPU time | against the CRC alone |
+//! |---|---|---|
+//! | CRC-32C (58 GB/s for 1 MiB, 54 for 16 KiB, 24 for 1 KiB) | 1.1 us | 1 |
+//! | walk, a record without headers / with two | 8 to 9 / 13.5 ns | |
+//! | uncompressed, 565 records | 6.0 us | 5 |
+//! | compressed, unchecked | 0.4 to 0.7 us | 0.5 |
+//! | compressed, checked: lz4 / snappy / zstd / gzip | 24 / 43 / 66 / 90 us | 20 to 80 |
+//!
+//! So the check multiplies the cost of a compressed batch by 40 to 200, which is why it is off
+//! unless a topic needs it.
 
 mod batch;
 mod builder;
