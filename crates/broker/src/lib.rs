@@ -1,1 +1,52 @@
-//! The protocol-free core: catalog, partitions, produce, fetch.
+//! The protocol-free core of Sapwood: catalog, partitions, produce, fetch.
+//!
+//! Front doors (Kafka, gRPC, HTTP) translate their protocol to the methods of [`Broker`] and know
+//! nothing else. A program may also embed it: [`Broker::open`] runs everything in the process, in a
+//! directory (see `examples/embedded.rs`).
+//!
+//! Nothing here blocks an async thread: what waits for a disk runs on tokio's blocking pool, and no
+//! lock is held across an `.await`.
+
+mod broker;
+mod options;
+
+mod catalog;
+mod registry;
+mod topic_config;
+mod topics;
+
+mod fetch;
+mod produce;
+mod reads;
+mod waiters;
+
+mod background;
+mod drain;
+mod limits;
+mod metrics;
+mod producer_ids;
+
+pub use broker::{Broker, CloseError, OpenError};
+pub use catalog::{CatalogError, CatalogOpenError};
+pub use drain::Status;
+pub use fetch::{Fetch, FetchError, FetchPartition, Fetched, FetchedPartition};
+pub use limits::{Budget, BudgetError, ConnectionBudget, Permit};
+pub use metrics::{Metrics, MetricsSnapshot, PartitionMetrics, Results, TaskMetrics, TopicMetrics};
+pub use options::{BrokerOptions, ReplicationPolicy};
+pub use produce::{Pending, Produce, ProduceError, Produced};
+pub use producer_ids::ProducerIdError;
+pub use reads::LookupReadError;
+pub use registry::{LookupError, PartitionInfo, TopicInfo, TopicRef};
+pub use topic_config::{
+    ConfigChange, ConfigEntry, ConfigSource, TopicConfigError, ValueKind, documented_keys,
+};
+pub use topics::{AlterTopicError, CreateTopicError, NewTopic, TrimError};
+
+// What front doors need of the log, which they do not touch themselves.
+pub use sapwood_log::{
+    AppendError, BUCKET_BOUNDS_US, Bounds, Counter, EpochStart, Histogram, OfflineReason,
+    OpenError as StoreOpenError, PartitionState, PartitionStats, Progress, ReadError,
+    RecoveryReport, StoreError, StoreMetrics, StoreOptions, TimestampedOffset,
+    TrimError as LogTrimError, install_sigbus_handler,
+    io::{Clock, Environment, Space, TailKind},
+};

@@ -1,0 +1,181 @@
+//! Background work: one table, one task a row.
+//!
+//! A row has a name and a tick. A tick says when it wants to run again: at its trigger, or after a
+//! time; a row whose work is all done waits for its trigger, so an idle broker has no timers of this
+//! table running but those of work that is really due. A tick that fails is logged, counted and run
+//! again after a pause that doubles up to a minute; the table never stops.
+//!
+//! The store has work of its own (checkpoints, maintenance, taking the ballast back), which is not
+//! here: it needs no catalog.
+
+mod deletions;
+mod producers;
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use sapwood_log::Counter;
+use sapwood_model::TopicId;
+use tokio::sync::{Notify, watch};
+use tracing::{debug, warn};
+
+use crate::{
+    broker::{Core, join},
+    drain::Status,
+    metrics::TaskMetrics,
+};
+
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// When a row runs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// When it is triggered.
+    Triggered,
+    /// After this time, or when it is triggered, whichever comes first.
+    After(Duration),
+    /// After this time, however often it is triggered until then.
+    NotBefore(Duration),
+}
+
+/// What went wrong in a tick. It is logged where it stops: in the table.
+type TickError = Box<dyn std::error::Error + Send + Sync>;
+
+/// One row of the table.
+struct Row {
+    name: &'static str,
+    /// Runs on the blocking pool; may do I/O.
+    tick: fn(&Core) -> Result<Next, TickError>,
+    /// How long after a trigger it runs, so that one run serves many triggers.
+    delay: Duration,
+}
+
+const FORGET_DELETED: usize = 0;
+const EXPIRE_PRODUCERS: usize = 1;
+
+/// The table. Every row runs once soon after the start.
+const ROWS: [Row; 2] = [
+    Row {
+        name: "forget-deleted",
+        tick: deletions::forget,
+        delay: Duration::from_secs(30),
+    },
+    Row {
+        name: "expire-producers",
+        tick: producers::expire,
+        delay: Duration::from_secs(1),
+    },
+];
+
+/// What the rows share with the rest of the broker.
+#[derive(Debug, Default)]
+pub(crate) struct Background {
+    /// Shared with the rows' tasks, which must not keep the broker alive while they wait.
+    rows: Arc<[Shared; ROWS.len()]>,
+    /// Set by a batch of an idempotent producer, taken back by the row that expires them.
+    producers_seen: AtomicBool,
+    /// Ids that the store is done with and the catalog was not told yet.
+    forgettable: parking_lot::Mutex<Vec<TopicId>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    trigger: Notify,
+    runs: Counter,
+    failures: Counter,
+}
+
+impl Background {
+    /// Starts a task for each row. They end when the sender of `alive` is gone, or when the broker
+    /// drains.
+    pub(crate) fn start(core: &Arc<Core>, alive: &watch::Receiver<()>) {
+        for index in 0..ROWS.len() {
+            let (alive, status) = (alive.clone(), core.gate.watch());
+            let rows = core.background.rows.clone();
+            tokio::spawn(run(index, rows, Arc::downgrade(core), alive, status));
+        }
+    }
+
+    /// A topic was deleted.
+    pub(crate) fn topic_deleted(&self) {
+        self.rows[FORGET_DELETED].trigger.notify_one();
+    }
+
+    /// A batch of an idempotent producer was appended. Costs one load when it is known already.
+    pub(crate) fn producer_seen(&self) {
+        if !self.producers_seen.load(Ordering::Relaxed)
+            && !self.producers_seen.swap(true, Ordering::Relaxed)
+        {
+            self.rows[EXPIRE_PRODUCERS].trigger.notify_one();
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> Vec<TaskMetrics> {
+        let row = |(row, shared): (&Row, &Shared)| TaskMetrics {
+            name: row.name,
+            runs: shared.runs.get(),
+            failures: shared.failures.get(),
+        };
+        ROWS.iter().zip(&*self.rows).map(row).collect()
+    }
+}
+
+/// One row, until the broker ends.
+async fn run(
+    index: usize,
+    rows: Arc<[Shared; ROWS.len()]>,
+    core: Weak<Core>,
+    mut alive: watch::Receiver<()>,
+    mut status: watch::Receiver<Status>,
+) {
+    let (row, shared) = (&ROWS[index], &rows[index]);
+    let mut backoff = BACKOFF_MIN;
+    let mut next = Next::NotBefore(Duration::ZERO);
+    loop {
+        tokio::select! {
+            () = wait(row, shared, next) => {}
+            _ = alive.changed() => return,
+            _ = status.changed() => return,
+        }
+        let Some(core) = core.upgrade() else { return };
+        let ticked = join(tokio::task::spawn_blocking(move || (row.tick)(&core))).await;
+        next = match ticked {
+            Some(Ok(next)) => {
+                shared.runs.add(1);
+                backoff = BACKOFF_MIN;
+                debug!(task = row.name, ?next, "background work done");
+                next
+            }
+            Some(Err(e)) => {
+                shared.failures.add(1);
+                warn!(task = row.name, error = %e, retry_after = ?backoff, "background work failed");
+                let pause = Next::NotBefore(backoff);
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                pause
+            }
+            None => return,
+        };
+    }
+}
+
+async fn wait(row: &Row, shared: &Shared, next: Next) {
+    match next {
+        Next::NotBefore(time) => tokio::time::sleep(time).await,
+        Next::After(time) => {
+            tokio::select! {
+                () = tokio::time::sleep(time) => {}
+                () = shared.trigger.notified() => tokio::time::sleep(row.delay).await,
+            }
+        }
+        Next::Triggered => {
+            shared.trigger.notified().await;
+            tokio::time::sleep(row.delay).await;
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! The catalog: which topics there are, their ids, partitions, configurations and log starts.
+//!
+//! A state machine fed by a log of commands. A command is decided against the state, written and
+//! synced, and only then applied; so what anybody has seen is on the disk. The log is a file of its
+//! own, `catalog/catalog.log` in the data directory, and not in the journal, whose entries it judges.
+//! The file is replaced by a fresh one that begins with a snapshot when it has grown.
+//!
+//! Everything here blocks.
+
+mod codec;
+mod command;
+mod frame;
+mod state;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use parking_lot::Mutex;
+use sapwood_log::io::{Environment, File, OpenMode};
+use sapwood_model::{Code, DirectoryId};
+use tracing::{info, warn};
+
+use self::frame::{Contents, FrameError};
+pub(crate) use self::{
+    command::{Applied, Command, NewTopicRecord, Rejected},
+    state::{State, TopicRecord},
+};
+
+const FOLDER: &str = "catalog";
+const FILE: &str = "catalog.log";
+const TEMPORARY_FILE: &str = "catalog.log.tmp";
+/// Space is allocated in such steps, so that few commands have to lengthen the file.
+const ALLOCATION_BYTES: u64 = 64 << 10;
+/// The log is not compacted below this length.
+const COMPACTION_BYTES_MIN: u64 = 1 << 20;
+
+/// Gives up reserved space when the disk is full. The store does; it is opened after the catalog.
+pub(crate) trait Ballast: Send + Sync + fmt::Debug {
+    /// Runs `operation`; when the disk is full, releases the ballast and runs it once more.
+    fn with_ballast(&self, operation: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
+}
+
+/// The catalog of one data directory. Every method blocks for its file.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    environment: Environment,
+    folder: PathBuf,
+    directory: DirectoryId,
+    inner: Mutex<Inner>,
+    ballast: OnceLock<Arc<dyn Ballast>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    file: Arc<dyn File>,
+    salt: u64,
+    next_number: u64,
+    /// Where the next frame goes.
+    end: u64,
+    allocated: u64,
+    compact_at: u64,
+    /// Why nothing can be proposed any more: after a failed write or sync nobody knows what the
+    /// file holds.
+    failed: Option<Arc<str>>,
+}
+
+/// Why the catalog could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogOpenError {
+    /// The file is gone, and there are partitions.
+    #[error("the catalog {} is missing, though the data directory has {evidence}", path.display())]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+        /// What shows that there was one.
+        evidence: String,
+    },
+    /// The file fails its checks.
+    #[error("the catalog {} is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Position and finding.
+        what: String,
+    },
+    /// A newer version of Sapwood wrote it.
+    #[error("the catalog {} has version {found}; this program knows version {}", path.display(), frame::VERSION)]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// The operating system refused something.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The error.
+        source: io::Error,
+    },
+}
+
+impl CatalogOpenError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Missing { .. } | Self::Damaged { .. } => Code::CatalogDamaged,
+            Self::Newer { .. } => Code::DirectoryNewer,
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => Code::NoPermission,
+                io::ErrorKind::StorageFull => Code::StorageFull,
+                _ => Code::IoFailed,
+            },
+        }
+    }
+
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Why a change of the catalog was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CatalogError {
+    /// There is no space for it, the ballast included. The catalog is as it was; try again when
+    /// there is space.
+    #[error("the disk is full: no space for the catalog")]
+    NoSpace,
+    /// The catalog takes no changes until a restart.
+    #[error("the catalog is read-only: {reason}")]
+    ReadOnly {
+        /// What failed first.
+        reason: Arc<str>,
+    },
+}
+
+impl CatalogError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoSpace => Code::StorageFull,
+            Self::ReadOnly { .. } => Code::ReadOnly,
+        }
+    }
+}
+
+/// Why one proposal changed nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum ProposeError {
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+impl Catalog {
+    /// Opens the catalog of a data directory, or makes an empty one where there was never anything.
+    ///
+    /// What is read is written again, in place, and synced before anything is done on the strength of
+    /// it: after a failed sync and a kill, pages may look written and not be. An unfinished frame at
+    /// the end is overwritten with zeros in the same step.
+    pub(crate) fn open(
+        environment: Environment,
+        data_dir: &Path,
+        directory: DirectoryId,
+    ) -> Result<Self, CatalogOpenError> {
+        let folder = data_dir.join(FOLDER);
+        let path = folder.join(FILE);
+        let disk = &environment.disk;
+        remove_if_there(&environment, &folder.join(TEMPORARY_FILE))?;
+        let inner = match disk.open(&path, OpenMode::Write) {
+            Ok(file) => reopen(file, &path, directory)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if let Some(evidence) = evidence_of_data(&environment, data_dir)? {
+                    return Err(CatalogOpenError::Missing { path, evidence });
+                }
+                create(&environment, data_dir, &folder, directory)?
+            }
+            Err(source) => return Err(CatalogOpenError::Io { path, source }),
+        };
+        // The names too: a crash may have come between the rename and its sync.
+        disk.sync_dir(&folder)
+            .map_err(CatalogOpenError::io(&folder))?;
+        disk.sync_dir(data_dir)
+            .map_err(CatalogOpenError::io(data_dir))?;
+        let inner = Mutex::new(inner);
+        Ok(Self {
+            environment,
+            folder,
+            directory,
+            inner,
+            ballast: OnceLock::new(),
+        })
+    }
+
+    /// Where reserved space comes from on a full disk, once it is there.
+    pub(crate) fn set_ballast(&self, ballast: Arc<dyn Ballast>) {
+        if self.ballast.set(ballast).is_err() {
+            unreachable!("the ballast is set once, when the store is open");
+        }
+    }
+
+    /// Looks at the state. What is seen is durable.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.inner.lock().state)
+    }
+
+    /// Why nothing can be proposed any more.
+    pub(crate) fn failed(&self) -> Option<Arc<str>> {
+        self.inner.lock().failed.clone()
+    }
+
+    /// Decides, writes, syncs and applies one command. Durable when it returns.
+    pub(crate) fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
+        let inner = &mut *self.inner.lock();
+        inner.check()?;
+        let applied = inner.state.decide(&command)?;
+        self.append(inner, std::slice::from_ref(&command))?;
+        inner.state.apply(&command);
+        self.compact_when_due(inner);
+        Ok(applied)
+    }
+
+    /// As [`Catalog::propose`] for many commands with one sync. A rejected one does not hinder the
+    /// others.
+    pub(crate) fn propose_group(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<Vec<Result<Applied, Rejected>>, CatalogError> {
+        let inner = &mut *self.inner.lock();
+        inner.check()?;
+        let mut next = inner.state.clone();
+        let mut accepted = Vec::new();
+        let mut answers = Vec::new();
+        for command in commands {
+            let decided = next.decide(&command);
+            if decided.is_ok() {
+                next.apply(&command);
+                accepted.push(command);
+            }
+            answers.push(decided);
+        }
+        if !accepted.is_empty() {
+            self.append(inner, &accepted)?;
+            inner.state = next;
+            self.compact_when_due(inner);
+        }
+        Ok(answers)
+    }
+
+    /// Appends a frame and syncs it.
+    fn append(&self, inner: &mut Inner, commands: &[Command]) -> Result<(), CatalogError> {
+        let bytes = frame::group_frame(inner.salt, inner.next_number, commands);
+        let end = inner.end + bytes.len() as u64;
+        if end > inner.allocated {
+            // The blocks first: a full disk is found out before anything is written.
+            let allocated = end.next_multiple_of(ALLOCATION_BYTES);
+            let (file, range) = (inner.file.clone(), inner.allocated..allocated);
+            match self.with_ballast(&mut || file.allocate(range.clone())) {
+                Ok(()) => inner.allocated = allocated,
+                Err(e) if e.kind() == io::ErrorKind::StorageFull => {
+                    return Err(CatalogError::NoSpace);
+                }
+                Err(e) => return Err(inner.fail("allocating", &e)),
+            }
+        }
+        let written = inner.file.write_at(&[&bytes], inner.end);
+        written.map_err(|e| inner.fail("writing", &e))?;
+        let synced = inner.file.sync_data();
+        synced.map_err(|e| inner.fail("syncing", &e))?;
+        inner.end = end;
+        inner.next_number += 1;
+        Ok(())
+    }
+
+    fn with_ballast(&self, operation: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        match self.ballast.get() {
+            Some(ballast) => ballast.with_ballast(operation),
+            None => operation(),
+        }
+    }
+
+    /// Replaces the file by a snapshot when the log has grown to several times the snapshot's size.
+    fn compact_when_due(&self, inner: &mut Inner) {
+        if inner.end < inner.compact_at {
+            return;
+        }
+        let path = self.folder.join(TEMPORARY_FILE);
+        let number = inner.next_number - 1;
+        match write_new(
+            &self.environment,
+            &self.folder,
+            self.directory,
+            number,
+            &inner.state,
+        ) {
+            Ok(new) => {
+                info!(
+                    bytes_before = inner.end,
+                    bytes = new.end,
+                    "compacted the catalog"
+                );
+                *inner = new;
+            }
+            Err(Replacement::NotMade(e)) => {
+                // The old file is as good as it was.
+                inner.compact_at = inner.end * 2;
+                warn!(error = %e, "could not compact the catalog; its log goes on growing");
+                if let Err(e) = remove_if_there(&self.environment, &path) {
+                    warn!(error = %e, "could not remove the catalog's temporary file");
+                }
+            }
+            Err(Replacement::Unknown(e)) => {
+                // Which of the two files has the name after a power cut is not known, so neither
+                // may be appended to.
+                inner.fail("replacing", &e);
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn check(&self) -> Result<(), CatalogError> {
+        match &self.failed {
+            Some(reason) => Err(CatalogError::ReadOnly {
+                reason: reason.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, doing: &str, error: &io::Error) -> CatalogError {
+        let reason: Arc<str> = format!("{doing} {FILE} failed: {error}").into();
+        tracing::error!(%reason, "the catalog is read-only until a restart");
+        self.failed = Some(reason.clone());
+        CatalogError::ReadOnly { reason }
+    }
+}
+
+fn remove_if_there(environment: &Environment, path: &Path) -> Result<(), CatalogOpenError> {
+    match environment.disk.remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(CatalogOpenError::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// What shows that this data directory had a catalog once: the store, which opens after it, makes
+/// these.
+fn evidence_of_data(
+    environment: &Environment,
+    data_dir: &Path,
+) -> Result<Option<String>, CatalogOpenError> {
+    for folder in ["topics", "journal"] {
+        let path = data_dir.join(folder);
+        match environment.disk.read_dir(&path) {
+            Ok(entries) => {
+                if let Some(entry) = entries.first() {
+                    return Ok(Some(format!("{folder}/{}", entry.name)));
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(CatalogOpenError::Io { path, source }),
+        }
+    }
+    let entries = environment
+        .disk
+        .read_dir(data_dir)
+        .map_err(CatalogOpenError::io(data_dir))?;
+    let known = ["checkpoint", "clean"];
+    let found = entries
+        .into_iter()
+        .find(|entry| known.contains(&entry.name.as_str()));
+    Ok(found.map(|entry| format!("a {}", entry.name)))
+}
+
+fn create(
+    environment: &Environment,
+    data_dir: &Path,
+    folder: &Path,
+    directory: DirectoryId,
+) -> Result<Inner, CatalogOpenError> {
+    match environment.disk.create_dir(folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(CatalogOpenError::io(folder)(e));
+        }
+        _ => {}
+    }
+    environment
+        .disk
+        .sync_dir(data_dir)
+        .map_err(CatalogOpenError::io(data_dir))?;
+    write_new(environment, folder, directory, 0, &State::default()).map_err(
+        |(Replacement::NotMade(e) | Replacement::Unknown(e))| CatalogOpenError::io(folder)(e),
+    )
+}
+
+/// How a new file failed to take the old one's place.
+enum Replacement {
+    /// The old one, if there was one, is untouched.
+    NotMade(io::Error),
+    /// Either may be there after a power cut.
+    Unknown(io::Error),
+}
+
+/// Writes a file that begins with a snapshot and puts it in place.
+fn write_new(
+    environment: &Environment,
+    folder: &Path,
+    directory: DirectoryId,
+    number: u64,
+    state: &State,
+) -> Result<Inner, Replacement> {
+    let disk = &environment.disk;
+    let temporary = folder.join(TEMPORARY_FILE);
+    let header = frame::Header {
+        directory,
+        salt: environment.entropy.u64(),
+    };
+    let snapshot = frame::snapshot_frame(header.salt, number, state);
+    let end = (frame::HEADER_BYTES + snapshot.len()) as u64;
+    let allocated = end.next_multiple_of(ALLOCATION_BYTES);
+    let write = || {
+        // A crash may have left one, which counts for nothing.
+        match disk.remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let file = disk.open(&temporary, OpenMode::CreateNew)?;
+        file.allocate(0..allocated)?;
+        file.write_at(&[&frame::header(header), &snapshot], 0)?;
+        file.sync_data()?;
+        Ok(file)
+    };
+    let file = write().map_err(Replacement::NotMade)?;
+    disk.rename(&temporary, &folder.join(FILE))
+        .map_err(Replacement::Unknown)?;
+    disk.sync_dir(folder).map_err(Replacement::Unknown)?;
+    Ok(Inner {
+        state: state.clone(),
+        file,
+        salt: header.salt,
+        next_number: number + 1,
+        end,
+        allocated,
+        compact_at: compaction_due(snapshot.len()),
+        failed: None,
+    })
+}
+
+fn compaction_due(snapshot_bytes: usize) -> u64 {
+    COMPACTION_BYTES_MIN.max(4 * snapshot_bytes as u64)
+}
+
+fn reopen(
+    file: Arc<dyn File>,
+    path: &Path,
+    directory: DirectoryId,
+) -> Result<Inner, CatalogOpenError> {
+    let io = |e| CatalogOpenError::io(path)(e);
+    let allocated = file.len().map_err(io)?;
+    let length = usize::try_from(allocated).map_err(|e| io(io::Error::other(e)))?;
+    let mut bytes = vec![0; length];
+    let read = file.read_at(&mut bytes, 0).map_err(io)?;
+    bytes.truncate(read);
+    let damaged = |what: String| CatalogOpenError::Damaged {
+        path: path.to_owned(),
+        what,
+    };
+    let contents = match frame::read(&bytes, directory) {
+        Ok(contents) => contents,
+        Err(FrameError::Newer { found }) => {
+            return Err(CatalogOpenError::Newer {
+                path: path.to_owned(),
+                found,
+            });
+        }
+        Err(e) => return Err(damaged(e.to_string())),
+    };
+    let Contents {
+        header,
+        state,
+        next_number,
+        end,
+        snapshot_bytes,
+        torn,
+    } = contents;
+    if let Some(torn) = torn {
+        warn!(
+            position = torn.start,
+            bytes = torn.len(),
+            "cut an unfinished record off the catalog; nobody was told that it was done"
+        );
+        bytes[torn].fill(0);
+    }
+    file.write_at(&[&bytes], 0).map_err(io)?;
+    file.sync_data().map_err(io)?;
+    Ok(Inner {
+        state,
+        file,
+        salt: header.salt,
+        next_number,
+        end: end as u64,
+        allocated,
+        compact_at: compaction_due(snapshot_bytes),
+        failed: None,
+    })
+}

@@ -1,0 +1,141 @@
+//! What the broker counts. Plain atomics: whoever exports metrics reads them when asked, and counting
+//! costs a few nanoseconds.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use sapwood_log::{Bounds, Counter, Histogram, PartitionStats};
+use sapwood_model::{Code, LeaderEpoch, PartitionId, TopicId, TopicName};
+
+/// The counters and histograms of a broker since its start.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Batches that were produced, by result.
+    pub produce: Results,
+    /// Partitions that were fetched from, by result.
+    pub fetch: Results,
+    /// Checking and appending one batch.
+    pub produce_append: Histogram,
+    /// From the append to the durability that the producer asked for; only where it had to wait.
+    pub produce_durable: Histogram,
+    /// Reading for one fetch, without the time it was parked.
+    pub fetch_read: Histogram,
+    /// The time that a fetch was parked; only those that were.
+    pub fetch_parked: Histogram,
+    /// Fetches that are parked now are those that came minus those that left.
+    pub(crate) fetches_came: Counter,
+    pub(crate) fetches_left: Counter,
+}
+
+impl Metrics {
+    /// How many fetches are parked now.
+    pub fn fetches_parked(&self) -> u64 {
+        // A fetch that comes in between must not make it negative.
+        let left = self.fetches_left.get();
+        self.fetches_came.get().saturating_sub(left)
+    }
+}
+
+/// How often an operation succeeded, and how often it failed with which code.
+#[derive(Debug, Default)]
+pub struct Results {
+    ok: Counter,
+    errors: Mutex<BTreeMap<u16, u64>>,
+}
+
+impl Results {
+    pub(crate) fn count(&self, code: Option<Code>) {
+        match code {
+            None => self.ok.add(1),
+            Some(code) => *self.errors.lock().entry(code.number()).or_default() += 1,
+        }
+    }
+
+    /// How often it succeeded.
+    pub fn ok(&self) -> u64 {
+        self.ok.get()
+    }
+
+    /// How often it failed, by code, in the order of the codes' numbers.
+    pub fn errors(&self) -> Vec<(Code, u64)> {
+        let errors = self.errors.lock();
+        errors
+            .iter()
+            .filter_map(|(number, count)| Some((Code::from_number(*number)?, *count)))
+            .collect()
+    }
+}
+
+/// What a topic's partitions took in and gave out.
+#[derive(Debug, Default)]
+pub(crate) struct TopicCounters {
+    pub(crate) records_in: Counter,
+    pub(crate) bytes_in: Counter,
+    pub(crate) batches_in: Counter,
+    pub(crate) records_out: Counter,
+    pub(crate) bytes_out: Counter,
+}
+
+/// One topic's numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicMetrics {
+    /// Its name.
+    pub name: TopicName,
+    /// Its id.
+    pub id: TopicId,
+    /// Records appended, duplicates not counted.
+    pub records_in: u64,
+    /// Bytes of batches appended.
+    pub bytes_in: u64,
+    /// Batches appended.
+    pub batches_in: u64,
+    /// Records that fetches were answered with; one that was fetched twice counts twice.
+    pub records_out: u64,
+    /// Bytes of batches that fetches were answered with.
+    pub bytes_out: u64,
+    /// Its partitions, from 0.
+    pub partitions: Vec<PartitionMetrics>,
+}
+
+/// One partition's numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionMetrics {
+    /// Its number.
+    pub partition: PartitionId,
+    /// Its ends.
+    pub bounds: Bounds,
+    /// Its leader epoch.
+    pub leader_epoch: LeaderEpoch,
+    /// Its size.
+    pub stats: PartitionStats,
+    /// Whether it serves.
+    pub online: bool,
+}
+
+/// One row of the background table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskMetrics {
+    /// Its name.
+    pub name: &'static str,
+    /// Ticks that succeeded.
+    pub runs: u64,
+    /// Ticks that failed.
+    pub failures: u64,
+}
+
+/// Everything that is counted by topic, and what is in use, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsSnapshot {
+    /// The topics, in the order of their names.
+    pub topics: Vec<TopicMetrics>,
+    /// The background work.
+    pub tasks: Vec<TaskMetrics>,
+    /// Bytes of requests that are held now.
+    pub request_bytes: u64,
+    /// The budget for them.
+    pub request_bytes_max: u64,
+    /// How often a request waited for room in the budget.
+    pub request_waits: u64,
+    /// Fetches that are parked now.
+    pub fetches_parked: u64,
+}

@@ -1,0 +1,270 @@
+//! The topics that serve: the catalog's, once their partitions are there.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::RwLock;
+use sapwood_log::{Bounds, PartitionState, PartitionStats};
+use sapwood_model::{Code, Durability, LeaderEpoch, PartitionId, Timestamp, TopicId, TopicName};
+
+use crate::{
+    metrics::TopicCounters,
+    topic_config::TopicConfig,
+    waiters::{Outcome, Waiters},
+};
+
+/// A topic as a request names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TopicRef<'a> {
+    /// By name: whichever topic has it now.
+    Name(&'a str),
+    /// By id: this topic, and not another that was made under its name later.
+    Id(TopicId),
+}
+
+impl<'a> From<&'a str> for TopicRef<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl<'a> From<&'a String> for TopicRef<'a> {
+    fn from(name: &'a String) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl<'a> From<&'a TopicName> for TopicRef<'a> {
+    fn from(name: &'a TopicName) -> Self {
+        Self::Name(name.as_str())
+    }
+}
+
+impl From<TopicId> for TopicRef<'_> {
+    fn from(id: TopicId) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl fmt::Display for TopicRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => fmt::Debug::fmt(name, f),
+            Self::Id(id) => write!(f, "with id {id}"),
+        }
+    }
+}
+
+/// Why a topic or a partition was not found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LookupError {
+    /// No topic has this name or id.
+    #[error("topic {topic} does not exist")]
+    UnknownTopic {
+        /// The name, quoted, or the id.
+        topic: String,
+    },
+    /// The topic has fewer partitions.
+    #[error("topic {topic:?} has {partitions} partitions; there is no partition {partition}")]
+    UnknownPartition {
+        /// The topic.
+        topic: TopicName,
+        /// How many partitions it has, numbered from 0.
+        partitions: u32,
+        /// What was asked for.
+        partition: PartitionId,
+    },
+}
+
+impl LookupError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::UnknownTopic { .. } => Code::UnknownTopic,
+            Self::UnknownPartition { .. } => Code::UnknownPartition,
+        }
+    }
+
+    pub(crate) fn unknown_topic(topic: TopicRef<'_>) -> Self {
+        Self::UnknownTopic {
+            topic: topic.to_string(),
+        }
+    }
+}
+
+/// What can be said about a topic without looking at its partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: TopicName,
+    /// Its identity for life.
+    pub id: TopicId,
+    /// When it was created, by the broker's clock.
+    pub created_at: Timestamp,
+    /// How many partitions it has, numbered from 0.
+    pub partitions: u32,
+    /// When its acknowledged records are durable.
+    pub durability: Durability,
+}
+
+/// What can be said about a partition.
+#[derive(Debug, Clone)]
+pub struct PartitionInfo {
+    /// Its number.
+    pub partition: PartitionId,
+    /// Its ends.
+    pub bounds: Bounds,
+    /// The leader epoch that new batches get.
+    pub leader_epoch: LeaderEpoch,
+    /// Its size.
+    pub stats: PartitionStats,
+    /// Whether it serves, and why not.
+    pub state: PartitionState,
+}
+
+/// A topic that serves.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: TopicName,
+    pub(crate) id: TopicId,
+    pub(crate) created_at: Timestamp,
+    pub(crate) config: ArcSwap<TopicConfig>,
+    /// From partition 0; grows, never shrinks.
+    pub(crate) partitions: ArcSwap<Vec<Arc<Partition>>>,
+    pub(crate) counters: TopicCounters,
+}
+
+impl Topic {
+    pub(crate) fn partition(&self, partition: PartitionId) -> Result<Arc<Partition>, LookupError> {
+        let partitions = self.partitions.load();
+        partitions
+            .get(partition.0 as usize)
+            .cloned()
+            .ok_or_else(|| LookupError::UnknownPartition {
+                topic: self.name.clone(),
+                partitions: count(partitions.len()),
+                partition,
+            })
+    }
+
+    pub(crate) fn info(&self) -> TopicInfo {
+        TopicInfo {
+            name: self.name.clone(),
+            id: self.id,
+            created_at: self.created_at,
+            partitions: count(self.partitions.load().len()),
+            durability: self.config.load().log.durability,
+        }
+    }
+}
+
+/// A number of partitions.
+pub(crate) fn count(partitions: usize) -> u32 {
+    u32::try_from(partitions).expect("a topic has at most 100,000 partitions")
+}
+
+/// A partition that serves: its log, and who waits at it.
+pub(crate) struct Partition {
+    pub(crate) partition: PartitionId,
+    pub(crate) log: Arc<sapwood_log::Partition>,
+    pub(crate) waiters: Arc<Waiters>,
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition")
+            .field("partition", &self.partition)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Partition {
+    /// Begins to serve a log.
+    pub(crate) fn new(partition: PartitionId, log: Arc<sapwood_log::Partition>) -> Arc<Self> {
+        let waiters = Arc::new(Waiters::default());
+        log.observe(waiters.clone());
+        // It may have gone offline in recovery, before anybody observed it.
+        if matches!(log.state(), PartitionState::Offline { .. }) {
+            waiters.end(Outcome::Failed, log.bounds().high_watermark);
+        }
+        Arc::new(Self {
+            partition,
+            log,
+            waiters,
+        })
+    }
+
+    pub(crate) fn info(&self) -> PartitionInfo {
+        PartitionInfo {
+            partition: self.partition,
+            bounds: self.log.bounds(),
+            leader_epoch: self.log.leader_epoch(),
+            stats: self.log.stats(),
+            state: self.log.state(),
+        }
+    }
+
+    /// The broker is closed: nobody has anything to wait for.
+    pub(crate) fn fail_waiters(&self) {
+        self.waiters
+            .end(Outcome::Failed, self.log.bounds().high_watermark);
+    }
+
+    /// The topic is deleted: nobody has anything to wait for.
+    pub(crate) fn deleted(&self) {
+        self.waiters
+            .end(Outcome::Deleted, self.log.bounds().high_watermark);
+    }
+}
+
+/// Finds topics by name and by id. Look-ups take a read lock for the time of a hash look-up.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    topics: RwLock<Topics>,
+}
+
+#[derive(Debug, Default)]
+struct Topics {
+    by_name: HashMap<Arc<str>, Arc<Topic>>,
+    by_id: HashMap<TopicId, Arc<Topic>>,
+}
+
+impl Registry {
+    pub(crate) fn find(&self, topic: TopicRef<'_>) -> Result<Arc<Topic>, LookupError> {
+        let topics = self.topics.read();
+        let found = match topic {
+            TopicRef::Name(name) => topics.by_name.get(name),
+            TopicRef::Id(id) => topics.by_id.get(&id),
+        };
+        found
+            .cloned()
+            .ok_or_else(|| LookupError::unknown_topic(topic))
+    }
+
+    /// Every topic, in the order of the names.
+    pub(crate) fn all(&self) -> Vec<Arc<Topic>> {
+        let topics = self.topics.read();
+        let sorted: BTreeMap<_, _> = topics.by_name.iter().collect();
+        sorted.into_values().cloned().collect()
+    }
+
+    pub(crate) fn insert(&self, topic: Arc<Topic>) {
+        let mut topics = self.topics.write();
+        topics.by_id.insert(topic.id, topic.clone());
+        let before = topics.by_name.insert(topic.name.as_str().into(), topic);
+        assert!(
+            before.is_none(),
+            "the catalog gives a name to one topic at a time"
+        );
+    }
+
+    pub(crate) fn remove(&self, topic: &Topic) {
+        let mut topics = self.topics.write();
+        topics.by_id.remove(&topic.id);
+        topics.by_name.remove(topic.name.as_str());
+    }
+}

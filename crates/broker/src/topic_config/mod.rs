@@ -1,0 +1,621 @@
+//! A topic's configuration: Kafka's keys and `durability`, checked, with defaults and sources.
+
+mod keys;
+mod value;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use sapwood_log::LogConfig;
+use sapwood_model::{Code, Durability};
+use sapwood_record::{Codec, TimestampRule};
+use tracing::{error, warn};
+
+pub use self::keys::ValueKind;
+use self::{keys::KEYS, value::Rule};
+use crate::options::ReplicationPolicy;
+
+/// One key of a topic's configuration with the value that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// The key, such as `retention.ms`.
+    pub key: &'static str,
+    /// The value in force.
+    pub value: String,
+    /// What it would be without a value of the topic's own.
+    pub default: String,
+    /// Where the value comes from.
+    pub source: ConfigSource,
+    /// What kind of value it is.
+    pub kind: ValueKind,
+    /// What it does, in a sentence.
+    pub documentation: &'static str,
+}
+
+/// Where a configuration value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigSource {
+    /// It was set on the topic.
+    Topic,
+    /// The broker's settings say so for all topics.
+    Broker,
+    /// Nobody set it.
+    Default,
+}
+
+/// One change of a topic's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigChange {
+    /// The key has this value from now on.
+    Set {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// The key has its default from now on.
+    Reset {
+        /// The key.
+        key: String,
+    },
+    /// Items join a list; those that are in it stay as they are.
+    Append {
+        /// The key of a list.
+        key: String,
+        /// The items, with commas between them.
+        value: String,
+    },
+    /// Items leave a list; those that are not in it are passed over.
+    Subtract {
+        /// The key of a list.
+        key: String,
+        /// The items, with commas between them.
+        value: String,
+    },
+}
+
+/// Why a configuration was refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicConfigError {
+    /// No key has this name.
+    #[error("topic configuration key {key:?} is not known{}", did_you_mean(.suggestion))]
+    UnknownKey {
+        /// What was asked for.
+        key: String,
+        /// A known key that is close to it.
+        suggestion: Option<&'static str>,
+    },
+    /// The value is of another type or outside its bounds.
+    #[error("{key} cannot be {value:?}; it is {bounds}")]
+    InvalidValue {
+        /// The key.
+        key: &'static str,
+        /// What was asked for.
+        value: String,
+        /// What would be accepted.
+        bounds: String,
+    },
+    /// More replicas than one broker can keep.
+    #[error("min.insync.replicas cannot be {value}; one broker keeps 1 replica")]
+    Replicas {
+        /// What was asked for.
+        value: String,
+    },
+    /// Only lists have items.
+    #[error("{key} is not a list: it can be set, not appended to or subtracted from")]
+    NotAList {
+        /// The key.
+        key: &'static str,
+    },
+    /// Two keys contradict each other.
+    #[error("{key} is {value}, which is above {other} ({other_value})")]
+    Contradiction {
+        /// The key that is too high.
+        key: &'static str,
+        /// Its value.
+        value: i64,
+        /// The key that bounds it.
+        other: &'static str,
+        /// That key's value.
+        other_value: i64,
+    },
+    /// A key was named twice.
+    #[error("{key} is given twice")]
+    Twice {
+        /// The key.
+        key: String,
+    },
+}
+
+fn did_you_mean(suggestion: &Option<&'static str>) -> String {
+    suggestion
+        .map(|key| format!("; did you mean {key:?}?"))
+        .unwrap_or_default()
+}
+
+impl TopicConfigError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::UnknownKey { .. } => Code::UnknownTopicConfig,
+            Self::Replicas { .. } => Code::InvalidReplication,
+            _ => Code::InvalidTopicConfig,
+        }
+    }
+}
+
+/// Every key that a topic can have, with its default and what values are allowed: for the
+/// command line's help and for checking a configuration without a broker.
+pub fn documented_keys() -> impl Iterator<Item = (&'static str, &'static str, String, &'static str)>
+{
+    KEYS.iter()
+        .map(|key| (key.name, key.default, key.rule.to_string(), key.doc))
+}
+
+/// What the broker's settings say about every topic's configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct TopicDefaults {
+    values: BTreeMap<&'static str, String>,
+    replication: ReplicationPolicy,
+    /// The largest batch of a topic with `durability=fsync`: half a journal file.
+    fsync_batch_bytes_max: u64,
+    producer_expiration: Duration,
+}
+
+impl TopicDefaults {
+    /// Checks the broker's own defaults.
+    pub(crate) fn new(
+        values: &[(String, String)],
+        replication: ReplicationPolicy,
+        fsync_batch_bytes_max: u64,
+        producer_expiration: Duration,
+    ) -> Result<Self, TopicConfigError> {
+        let mut defaults = Self {
+            values: BTreeMap::new(),
+            replication,
+            fsync_batch_bytes_max,
+            producer_expiration,
+        };
+        let checked = defaults.create(values)?;
+        for (name, value) in checked {
+            let key = keys::find(&name).expect("create checked the name");
+            defaults.values.insert(key.name, value);
+        }
+        Ok(defaults)
+    }
+
+    /// The values of a new topic's own, checked.
+    pub(crate) fn create(
+        &self,
+        values: &[(String, String)],
+    ) -> Result<BTreeMap<String, String>, TopicConfigError> {
+        let changes: Vec<_> = values
+            .iter()
+            .map(|(key, value)| ConfigChange::Set {
+                key: key.clone(),
+                value: value.clone(),
+            })
+            .collect();
+        self.change(&BTreeMap::new(), &changes)
+    }
+
+    /// A topic's own values after `changes`, checked.
+    pub(crate) fn change(
+        &self,
+        current: &BTreeMap<String, String>,
+        changes: &[ConfigChange],
+    ) -> Result<BTreeMap<String, String>, TopicConfigError> {
+        let mut values = current.clone();
+        let mut seen = BTreeSet::new();
+        for change in changes {
+            let key = change.key();
+            if !seen.insert(key) {
+                return Err(TopicConfigError::Twice {
+                    key: key.to_owned(),
+                });
+            }
+            let key = keys::find(key).ok_or_else(|| TopicConfigError::UnknownKey {
+                key: key.to_owned(),
+                suggestion: keys::suggest(key),
+            })?;
+            let value = match change {
+                ConfigChange::Reset { .. } => {
+                    values.remove(key.name);
+                    continue;
+                }
+                ConfigChange::Set { value, .. } => value.clone(),
+                ConfigChange::Append { value, .. } => self.edit_list(&values, key, value, true)?,
+                ConfigChange::Subtract { value, .. } => {
+                    self.edit_list(&values, key, value, false)?
+                }
+            };
+            let value = self.check_value(key, value)?;
+            values.insert(key.name.to_owned(), value);
+        }
+        self.check_together(&values)?;
+        Ok(values)
+    }
+
+    fn edit_list(
+        &self,
+        values: &BTreeMap<String, String>,
+        key: &'static keys::Key,
+        edit: &str,
+        append: bool,
+    ) -> Result<String, TopicConfigError> {
+        if key.rule.kind() != ValueKind::List {
+            return Err(TopicConfigError::NotAList { key: key.name });
+        }
+        let current = self.value(values, key.name);
+        let edits: Vec<&str> = value::list(edit).filter(|item| !item.is_empty()).collect();
+        let mut items: Vec<&str> = value::list(current)
+            .filter(|item| !item.is_empty())
+            .collect();
+        if append {
+            for item in edits {
+                if !items.contains(&item) {
+                    items.push(item);
+                }
+            }
+        } else {
+            items.retain(|item| !edits.contains(item));
+        }
+        Ok(items.join(","))
+    }
+
+    /// The value as it is kept.
+    fn check_value(&self, key: &keys::Key, value: String) -> Result<String, TopicConfigError> {
+        if let Err(bounds) = key.rule.check(&value) {
+            return Err(TopicConfigError::InvalidValue {
+                key: key.name,
+                value,
+                bounds,
+            });
+        }
+        if key.rule == Rule::Replicas && value::whole(&value) != Some(1) {
+            match self.replication {
+                ReplicationPolicy::Refuse => return Err(TopicConfigError::Replicas { value }),
+                ReplicationPolicy::AsOne => {
+                    warn!(%value, "took min.insync.replicas above 1 as 1");
+                    return Ok("1".to_owned());
+                }
+            }
+        }
+        Ok(value)
+    }
+
+    /// Rules that need more than one key.
+    fn check_together(&self, values: &BTreeMap<String, String>) -> Result<(), TopicConfigError> {
+        let whole = |key| self.whole(values, key);
+        let at_most = |key, other| {
+            let (value, other_value) = (whole(key), whole(other));
+            if value > other_value {
+                return Err(TopicConfigError::Contradiction {
+                    key,
+                    value,
+                    other,
+                    other_value,
+                });
+            }
+            Ok(())
+        };
+        at_most("min.compaction.lag.ms", "max.compaction.lag.ms")?;
+        if whole("retention.ms") >= 0 {
+            at_most("local.retention.ms", "retention.ms")?;
+        }
+        if whole("retention.bytes") >= 0 {
+            at_most("local.retention.bytes", "retention.bytes")?;
+        }
+        let batch_bytes_max = whole("max.message.bytes");
+        if self.value(values, "durability") == "fsync"
+            && batch_bytes_max.unsigned_abs() > self.fsync_batch_bytes_max
+        {
+            return Err(TopicConfigError::InvalidValue {
+                key: "max.message.bytes",
+                value: batch_bytes_max.to_string(),
+                bounds: format!(
+                    "at most {} in a topic with durability=fsync (half a journal file)",
+                    self.fsync_batch_bytes_max
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// The value in force.
+    fn value<'a>(&'a self, values: &'a BTreeMap<String, String>, key: &str) -> &'a str {
+        let default = || keys::find(key).map(|key| key.default);
+        values
+            .get(key)
+            .or_else(|| self.values.get(key))
+            .map(String::as_str)
+            .or_else(default)
+            .expect("only keys of the table are asked for")
+    }
+
+    fn whole(&self, values: &BTreeMap<String, String>, key: &'static str) -> i64 {
+        value::whole(self.value(values, key)).expect("values are checked before they are kept")
+    }
+
+    fn unsigned(&self, values: &BTreeMap<String, String>, key: &'static str) -> u64 {
+        u64::try_from(self.whole(values, key)).expect("the key's minimum is 0 or more")
+    }
+
+    /// Every key with its value and its source, in the order of the names.
+    pub(crate) fn entries(&self, values: &BTreeMap<String, String>) -> Vec<ConfigEntry> {
+        let entry = |key: &'static keys::Key| ConfigEntry {
+            key: key.name,
+            value: self.value(values, key.name).to_owned(),
+            default: self
+                .values
+                .get(key.name)
+                .map_or(key.default, String::as_str)
+                .to_owned(),
+            source: match (
+                values.contains_key(key.name),
+                self.values.contains_key(key.name),
+            ) {
+                (true, _) => ConfigSource::Topic,
+                (false, true) => ConfigSource::Broker,
+                (false, false) => ConfigSource::Default,
+            },
+            kind: key.rule.kind(),
+            documentation: key.doc,
+        };
+        KEYS.iter().map(entry).collect()
+    }
+
+    /// What a topic's own values mean. Values that were accepted once and are no longer (the broker's
+    /// settings changed, a newer version wrote them) are logged and count as not set: a start does
+    /// not fail over them, and no topic loses what it holds.
+    pub(crate) fn resolve(&self, topic: &str, stored: &BTreeMap<String, String>) -> TopicConfig {
+        let mut values = stored.clone();
+        values.retain(|name, value| {
+            let refused = match keys::find(name) {
+                None => Some("the key is not known".to_owned()),
+                Some(key) => key.rule.check(value).err().map(|bounds| format!("it is {bounds}")),
+            };
+            if let Some(reason) = &refused {
+                error!(topic, key = %name, %value, %reason, "passed over a stored configuration value");
+            }
+            refused.is_none()
+        });
+        let durability = match self.value(&values, "durability") {
+            "os" => Durability::Os,
+            _ => Durability::Fsync,
+        };
+        let mut batch_bytes_max = self.unsigned(&values, "max.message.bytes");
+        if durability == Durability::Fsync {
+            // The journal's files may be smaller than when the topic was made.
+            batch_bytes_max = batch_bytes_max.min(self.fsync_batch_bytes_max);
+        }
+        let compacted =
+            value::list(self.value(&values, "cleanup.policy")).any(|policy| policy == "compact");
+        TopicConfig {
+            batch_bytes_max: usize::try_from(batch_bytes_max).unwrap_or(usize::MAX),
+            timestamps: self.timestamps(&values),
+            compacted,
+            compression: compression(self.value(&values, "compression.type")),
+            log: LogConfig {
+                durability,
+                segment_bytes: self.unsigned(&values, "segment.bytes"),
+                segment_ms: self.unsigned(&values, "segment.ms"),
+                segment_jitter_ms: self.unsigned(&values, "segment.jitter.ms"),
+                index_interval_bytes: self.unsigned(&values, "index.interval.bytes"),
+                producer_expiration_ms: u64::try_from(self.producer_expiration.as_millis())
+                    .unwrap_or(u64::MAX),
+            },
+            own: values,
+        }
+    }
+
+    fn timestamps(&self, values: &BTreeMap<String, String>) -> TimestampRule {
+        match self.value(values, "message.timestamp.type") {
+            "LogAppendTime" => TimestampRule::LogAppend,
+            _ => TimestampRule::Create {
+                before_ms_max: self.whole(values, "message.timestamp.before.max.ms"),
+                after_ms_max: self.whole(values, "message.timestamp.after.max.ms"),
+            },
+        }
+    }
+}
+
+impl ConfigChange {
+    fn key(&self) -> &str {
+        match self {
+            Self::Set { key, .. }
+            | Self::Reset { key }
+            | Self::Append { key, .. }
+            | Self::Subtract { key, .. } => key,
+        }
+    }
+}
+
+/// The codec that the broker brings batches to; `None` leaves them as they were sent.
+fn compression(value: &str) -> Option<Codec> {
+    match value {
+        "uncompressed" => Some(Codec::None),
+        "gzip" => Some(Codec::Gzip),
+        "snappy" => Some(Codec::Snappy),
+        "lz4" => Some(Codec::Lz4),
+        "zstd" => Some(Codec::Zstd),
+        _ => None,
+    }
+}
+
+/// What a topic's configuration means to the data path.
+#[derive(Debug, Clone)]
+pub(crate) struct TopicConfig {
+    /// The values of the topic's own.
+    pub(crate) own: BTreeMap<String, String>,
+    /// The largest batch in bytes.
+    pub(crate) batch_bytes_max: usize,
+    pub(crate) timestamps: TimestampRule,
+    /// Each record needs a key.
+    pub(crate) compacted: bool,
+    /// The codec that batches are brought to; `None` leaves them as they were sent.
+    pub(crate) compression: Option<Codec>,
+    pub(crate) log: LogConfig,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn defaults(values: &[(&str, &str)], replication: ReplicationPolicy) -> TopicDefaults {
+        TopicDefaults::new(
+            &pairs(values),
+            replication,
+            32 << 20,
+            Duration::from_secs(86_400),
+        )
+        .unwrap()
+    }
+
+    fn pairs(values: &[(&str, &str)]) -> Vec<(String, String)> {
+        values
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn strict() -> TopicDefaults {
+        defaults(&[], ReplicationPolicy::Refuse)
+    }
+
+    #[test]
+    fn every_refused_value_says_why() {
+        let refused = |key: &str, value: &str| {
+            strict()
+                .create(&pairs(&[(key, value)]))
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            refused("retention.mss", "1"),
+            "topic configuration key \"retention.mss\" is not known; did you mean \"retention.ms\"?"
+        );
+        assert_eq!(
+            refused("segment.bytes", "10"),
+            "segment.bytes cannot be \"10\"; it is a whole number from 1024 to 2147483647"
+        );
+        assert_eq!(
+            refused("max.message.bytes", "33554433"),
+            "max.message.bytes cannot be \"33554433\"; it is at most 33554432 in a topic with \
+             durability=fsync (half a journal file)"
+        );
+        assert_eq!(
+            refused("min.insync.replicas", "2"),
+            "min.insync.replicas cannot be 2; one broker keeps 1 replica"
+        );
+        let lags = pairs(&[
+            ("min.compaction.lag.ms", "20"),
+            ("max.compaction.lag.ms", "10"),
+        ]);
+        assert_eq!(
+            strict().create(&lags).unwrap_err().to_string(),
+            "min.compaction.lag.ms is 20, which is above max.compaction.lag.ms (10)"
+        );
+    }
+
+    #[test]
+    fn a_large_batch_is_for_os_topics_only_and_the_switch_to_fsync_is_refused() {
+        let large = pairs(&[("max.message.bytes", "100000000"), ("durability", "os")]);
+        let current = strict().create(&large).unwrap();
+        let switch = [ConfigChange::Set {
+            key: "durability".into(),
+            value: "fsync".into(),
+        }];
+        let refused = strict().change(&current, &switch).unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidTopicConfig);
+        let reset = [ConfigChange::Reset {
+            key: "durability".into(),
+        }];
+        assert!(strict().change(&current, &reset).is_err());
+    }
+
+    #[test]
+    fn replicas_above_one_are_taken_as_one_where_the_policy_says_so() {
+        let dev = defaults(&[], ReplicationPolicy::AsOne);
+        let values = dev.create(&pairs(&[("min.insync.replicas", "2")])).unwrap();
+        assert_eq!(values["min.insync.replicas"], "1");
+        let refused = strict()
+            .create(&pairs(&[("min.insync.replicas", "2")]))
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidReplication);
+    }
+
+    #[test]
+    fn sources_tell_the_topics_values_from_the_brokers_and_from_kafkas() {
+        let broker = defaults(&[("durability", "os")], ReplicationPolicy::Refuse);
+        let own = broker.create(&pairs(&[("retention.ms", "1000")])).unwrap();
+        let entries = broker.entries(&own);
+        assert_eq!(entries.len(), KEYS.len());
+        let of = |key| entries.iter().find(|entry| entry.key == key).unwrap();
+        assert_eq!(
+            (of("retention.ms").source, &*of("retention.ms").value),
+            (ConfigSource::Topic, "1000")
+        );
+        assert_eq!(of("retention.ms").default, "604800000");
+        assert_eq!(
+            (of("durability").source, &*of("durability").value),
+            (ConfigSource::Broker, "os")
+        );
+        assert_eq!(of("segment.ms").source, ConfigSource::Default);
+        assert_eq!(broker.resolve("t", &own).log.durability, Durability::Os);
+    }
+
+    #[test]
+    fn lists_take_and_give_items() {
+        let change = |current: &BTreeMap<String, String>, append: bool, value: &str| {
+            let (key, value) = ("cleanup.policy".to_owned(), value.to_owned());
+            let change = if append {
+                ConfigChange::Append { key, value }
+            } else {
+                ConfigChange::Subtract { key, value }
+            };
+            strict().change(current, &[change])
+        };
+        let both = change(&BTreeMap::new(), true, "compact").unwrap();
+        assert_eq!(both["cleanup.policy"], "delete,compact");
+        assert!(strict().resolve("t", &both).compacted);
+        let compact = change(&both, false, "delete").unwrap();
+        assert_eq!(compact["cleanup.policy"], "compact");
+        assert!(change(&compact, false, "compact").is_err());
+        let number = [ConfigChange::Append {
+            key: "retention.ms".into(),
+            value: "1".into(),
+        }];
+        assert_eq!(
+            strict().change(&BTreeMap::new(), &number),
+            Err(TopicConfigError::NotAList {
+                key: "retention.ms"
+            })
+        );
+    }
+
+    #[test]
+    fn a_key_given_twice_is_refused() {
+        let twice = pairs(&[("retention.ms", "1"), ("retention.ms", "2")]);
+        assert_eq!(
+            strict().create(&twice),
+            Err(TopicConfigError::Twice {
+                key: "retention.ms".into()
+            })
+        );
+    }
+
+    #[test]
+    fn stored_values_that_are_no_longer_accepted_do_not_stop_a_start() {
+        let stored = BTreeMap::from([
+            ("of.the.future".to_owned(), "1".to_owned()),
+            ("segment.bytes".to_owned(), "-5".to_owned()),
+            ("max.message.bytes".to_owned(), "100000000".to_owned()),
+        ]);
+        let config = strict().resolve("t", &stored);
+        assert_eq!(config.log.segment_bytes, 1 << 30);
+        assert_eq!(config.batch_bytes_max, 32 << 20);
+    }
+}
