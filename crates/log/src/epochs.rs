@@ -116,25 +116,6 @@ impl EpochList {
         text
     }
 
-    /// Reads [`EpochList::to_text`]; `None` unless the text is such a list, rising.
-    pub(crate) fn from_text(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        if lines.next()? != TEXT_VERSION {
-            return None;
-        }
-        let count: usize = lines.next()?.parse().ok()?;
-        let entries: Option<Vec<EpochStart>> = lines
-            .map(|line| {
-                let (epoch, start) = line.split_once(' ')?;
-                Some(EpochStart {
-                    epoch: LeaderEpoch(epoch.parse().ok()?),
-                    start: Offset(start.parse().ok()?),
-                })
-            })
-            .collect();
-        Self::checked(entries?).filter(|list| list.0.len() == count)
-    }
-
     fn checked(entries: Vec<EpochStart>) -> Option<Self> {
         let rising =
             |pair: &[EpochStart]| pair[0].epoch < pair[1].epoch && pair[0].start < pair[1].start;
@@ -193,22 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_round_trip_and_refuse_garbage() {
+    fn bytes_round_trip_and_refuse_garbage_and_the_text_is_kafkas() {
         let epochs = list(&[(1, 0), (3, 50)]);
         assert_eq!(EpochList::decode(&epochs.encode()), Some(epochs.clone()));
         assert_eq!(EpochList::decode(&epochs.encode()[1..]), None);
         assert_eq!(EpochList::decode(&[0xff; 24]), None);
         assert_eq!(epochs.to_text(), "0\n2\n1 0\n3 50\n");
-        assert_eq!(EpochList::from_text(&epochs.to_text()), Some(epochs));
-        for text in [
-            "",
-            "1\n0\n",
-            "0\n1\n",
-            "0\n1\n1\n",
-            "0\n2\n3 50\n1 60\n",
-            "0\nx\n",
-        ] {
-            assert_eq!(EpochList::from_text(text), None, "{text:?}");
-        }
     }
 }

@@ -4,13 +4,13 @@
 //! from, and a batch that is not what the index says makes the index wrong, not the log.
 //! The byte tables are in docs/format.md.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use sapwood_model::{Offset, Timestamp};
 use sapwood_record::Header;
 
 use crate::{
-    io::{Disk, OpenMode},
+    io::{Disk, File, OpenMode},
     names,
 };
 
@@ -124,14 +124,6 @@ impl SegmentIndex {
         let at_or_below = self
             .offsets
             .partition_point(|&(last, _)| u64::from(last) <= relative);
-        self.offset_entry(at_or_below.checked_sub(1)?)
-    }
-
-    /// The last known batch that starts at or below `position`. `None`: start at position 0.
-    pub(crate) fn lookup_position(&self, position: u64) -> Option<IndexEntry> {
-        let at_or_below = self
-            .offsets
-            .partition_point(|&(_, start)| u64::from(start) <= position);
         self.offset_entry(at_or_below.checked_sub(1)?)
     }
 
@@ -335,7 +327,7 @@ impl EncodedIndex {
         disk: &dyn Disk,
         folder: &Path,
         base_offset: Offset,
-    ) -> io::Result<[std::sync::Arc<dyn crate::io::File>; 2]> {
+    ) -> io::Result<[Arc<dyn File>; 2]> {
         let write = |name: String, entries: u64, entry_bytes: usize, bytes: &[u8]| {
             let file = disk.open(&folder.join(name), OpenMode::Create)?;
             let start = entries * entry_bytes as u64;

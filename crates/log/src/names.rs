@@ -12,6 +12,9 @@ pub(crate) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
 /// whoever finds it at the start may remove it.
 pub(crate) const NEXT_SEGMENT_FILE: &str = "next-segment.tmp";
 
+/// The same for a segment that an append has to make itself, because none was prepared.
+pub(crate) const NEW_SEGMENT_FILE: &str = "new-segment.tmp";
+
 /// The folder of a partition: `flights-3`.
 pub(crate) fn folder_name(topic: &TopicName, partition: PartitionId) -> String {
     format!("{topic}-{partition}")

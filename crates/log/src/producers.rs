@@ -159,6 +159,11 @@ impl ProducerTable {
         before - self.0.len()
     }
 
+    /// How many producers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Every producer, by id.
     pub(crate) fn states(&self) -> Vec<ProducerState> {
         let mut states: Vec<ProducerState> = self

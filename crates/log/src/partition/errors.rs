@@ -114,6 +114,13 @@ pub enum AppendError {
         /// The largest that a segment file can hold.
         limit: u64,
     },
+    /// The process has no descriptor, mapping or memory left for a segment. Nothing is wrong with the
+    /// partition; retry when it has.
+    #[error("could not open a segment: {error}")]
+    Exhausted {
+        /// What the system said.
+        error: Arc<io::Error>,
+    },
     /// The partition was closed, or its topic deleted.
     #[error("the partition is closed")]
     Closed,
@@ -130,6 +137,7 @@ impl AppendError {
             Self::OutOfSequence { .. } => Code::OutOfSequence,
             Self::Fenced { .. } => Code::ProducerFenced,
             Self::TooLarge { .. } => Code::RecordTooLarge,
+            Self::Exhausted { .. } => Code::TooFewDescriptors,
             Self::Closed => Code::Draining,
         }
     }
@@ -167,6 +175,13 @@ pub enum ReadError {
         /// The first thing that went wrong.
         reason: Arc<OfflineReason>,
     },
+    /// The process has no descriptor or memory left to open a segment. Nothing is wrong with the
+    /// partition; retry when it has.
+    #[error("could not open a segment: {error}")]
+    Exhausted {
+        /// What the system said.
+        error: Arc<io::Error>,
+    },
     /// The topic was deleted.
     #[error("the partition is closed")]
     Closed,
@@ -179,6 +194,7 @@ impl ReadError {
             Self::OutOfRange { .. } => Code::OffsetOutOfRange,
             Self::Corrupt { .. } | Self::Offline { .. } => Code::PartitionOffline,
             Self::Failed { .. } => Code::IoFailed,
+            Self::Exhausted { .. } => Code::TooFewDescriptors,
             Self::Closed => Code::UnknownPartition,
         }
     }
@@ -235,9 +251,6 @@ pub enum TruncateError {
         /// The batch's base offset.
         batch_start: Offset,
     },
-    /// The file system has no room for a segment that is laid out anew. Nothing was cut.
-    #[error("no space left to lay out the segment again")]
-    NoSpace,
     /// The partition is offline, perhaps because of this call.
     #[error("the partition is offline: {reason}")]
     Offline {
@@ -255,7 +268,6 @@ impl TruncateError {
         match self {
             Self::BelowHighWatermark { .. } | Self::Recorded { .. } => Code::OffsetOutOfRange,
             Self::InsideBatch { .. } => Code::InvalidArgument,
-            Self::NoSpace => Code::StorageFull,
             Self::Offline { .. } => Code::PartitionOffline,
             Self::Closed => Code::Draining,
         }

@@ -1,5 +1,133 @@
-//! Segment files.
+//! Segment files: the one that is appended to, those that wait to be sealed, and sealed ones.
+//!
+//! A segment is *open* from its first batch until it is sealed. The last open one is active: it has a
+//! writer ([`ActiveSegment`]). The others were rolled and wait for their end to be durable; then they
+//! are cut to their length, synced, given their index files, and become a [`SealedSegment`], which
+//! is never written again and not kept mapped.
 
+mod active;
 mod open_files;
+mod walk;
 
-pub(crate) use open_files::OpenFiles;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::RwLock;
+use sapwood_model::Offset;
+
+pub(crate) use active::{ActiveSegment, Layout, Prepared, Room};
+pub(crate) use open_files::{OpenFiles, SegmentHandle, SegmentKey};
+pub(crate) use walk::{Expected, Source, WalkError, Walker};
+
+use crate::{
+    index::{SegmentIndex, TimeEntry},
+    io::{File, TailReader},
+};
+
+/// Positions and relative offsets are i32 in Kafka's index files; no segment goes past them.
+pub(crate) const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
+
+/// A segment as readers see it.
+#[derive(Debug, Clone)]
+pub(crate) enum Segment {
+    Open(Arc<OpenSegment>),
+    Sealed(Arc<SealedSegment>),
+}
+
+impl Segment {
+    pub(crate) fn base_offset(&self) -> Offset {
+        match self {
+            Self::Open(segment) => segment.base_offset,
+            Self::Sealed(segment) => segment.base_offset,
+        }
+    }
+
+    /// The bytes of its batches.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Open(segment) => segment.bytes(),
+            Self::Sealed(segment) => segment.bytes,
+        }
+    }
+}
+
+/// What the writer and the readers of an open segment share.
+#[derive(Debug)]
+pub(crate) struct OpenSegment {
+    pub(crate) base_offset: Offset,
+    /// The bytes of its batches when it was found at the start or cut; 0 for a new one.
+    found_bytes: u64,
+    /// Set by the first append after that. Until then the segment is read like a sealed one.
+    tail: OnceLock<SharedTail>,
+    pub(crate) index: RwLock<SegmentIndex>,
+}
+
+/// The file of an open segment and its readable end.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedTail {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) reader: Arc<dyn TailReader>,
+}
+
+impl OpenSegment {
+    pub(crate) fn new(index: SegmentIndex, base_offset: Offset, found_bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            base_offset,
+            found_bytes,
+            tail: OnceLock::new(),
+            index: RwLock::new(index),
+        })
+    }
+
+    /// The bytes of its batches. They only grow.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tail()
+            .map_or(self.found_bytes, |tail| tail.reader.end())
+    }
+
+    /// The file and the reader, once something was appended.
+    pub(crate) fn tail(&self) -> Option<&SharedTail> {
+        self.tail.get()
+    }
+}
+
+/// A segment that is never written again.
+#[derive(Debug)]
+pub(crate) struct SealedSegment {
+    pub(crate) base_offset: Offset,
+    /// The next segment's base offset.
+    pub(crate) end_offset: Offset,
+    pub(crate) bytes: u64,
+    /// The largest timestamp and the batch that brought it, once somebody asked.
+    pub(crate) latest: OnceLock<Option<TimeEntry>>,
+}
+
+/// The segments of a partition as they were published: ascending, contiguous, at least one.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) segments: Vec<Segment>,
+}
+
+impl View {
+    /// The segment that `offset` belongs to, and where it ends if another one follows. `None` below
+    /// the first segment.
+    pub(crate) fn floor(&self, offset: Offset) -> Option<(&Segment, Option<Offset>)> {
+        let at_or_below = self.segments.partition_point(|s| s.base_offset() <= offset);
+        let at = at_or_below.checked_sub(1)?;
+        Some((
+            &self.segments[at],
+            self.segments.get(at_or_below).map(Segment::base_offset),
+        ))
+    }
+
+    /// The same view with one segment exchanged for another with the same base offset.
+    pub(crate) fn replace(&self, with: Segment) -> Self {
+        let mut segments = self.segments.clone();
+        if let Some(segment) = segments
+            .iter_mut()
+            .find(|s| s.base_offset() == with.base_offset())
+        {
+            *segment = with;
+        }
+        Self { segments }
+    }
+}

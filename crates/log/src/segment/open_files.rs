@@ -1,13 +1,116 @@
-//! Sealed segments that were read lately: open files and their indexes, bounded.
+//! Segments that were read lately: their open files and indexes, bounded for all partitions together.
 
-/// Files of sealed segments that are kept open for readers, least recently used out first.
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use sapwood_model::{Offset, PartitionId, TopicId};
+
+use crate::{index::SegmentIndex, io::File};
+
+/// Memory for the indexes of sealed segments. A segment of 1 GiB with an entry for each 4 KiB takes
+/// about 5 MiB, one of large batches a hundredth of that.
+const INDEX_BYTES_MAX: usize = 32 << 20;
+
+/// Which segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SegmentKey {
+    pub(crate) topic_id: TopicId,
+    pub(crate) partition: PartitionId,
+    pub(crate) base_offset: Offset,
+}
+
+/// What it takes to read from a segment that has no mapping.
 #[derive(Debug)]
-pub(crate) struct OpenFiles {}
+pub(crate) struct SegmentHandle {
+    pub(crate) file: Arc<dyn File>,
+    /// `None` for an open segment, whose index is with the segment.
+    pub(crate) index: Option<SegmentIndex>,
+}
+
+/// Least recently used out first. Whoever holds a handle goes on reading from it. Only segments
+/// without unsynced writes are in here: closing a file must not lose the failure of a write.
+#[derive(Debug)]
+pub(crate) struct OpenFiles {
+    files_max: usize,
+    lru: Mutex<Lru>,
+}
+
+#[derive(Debug, Default)]
+struct Lru {
+    slots: HashMap<SegmentKey, Slot>,
+    /// The same keys by the time of their last use.
+    by_use: BTreeMap<u64, SegmentKey>,
+    uses: u64,
+    index_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    handle: Arc<SegmentHandle>,
+    last_use: u64,
+}
 
 impl OpenFiles {
     /// Keeps at most `files_max` files open, at least 1.
     pub(crate) fn new(files_max: usize) -> Self {
-        let _ = files_max;
-        todo!()
+        Self {
+            files_max: files_max.max(1),
+            lru: Mutex::default(),
+        }
     }
+
+    /// The segment's handle, if it is open.
+    pub(crate) fn get(&self, key: &SegmentKey) -> Option<Arc<SegmentHandle>> {
+        let mut lru = self.lru.lock();
+        let lru = &mut *lru;
+        let slot = lru.slots.get_mut(key)?;
+        lru.by_use.remove(&slot.last_use);
+        lru.uses += 1;
+        slot.last_use = lru.uses;
+        lru.by_use.insert(lru.uses, *key);
+        Some(Arc::clone(&slot.handle))
+    }
+
+    /// Keeps a handle, in place of another one of the same segment.
+    pub(crate) fn insert(&self, key: SegmentKey, handle: Arc<SegmentHandle>) {
+        let mut closed = Vec::new();
+        let mut lru = self.lru.lock();
+        closed.extend(lru.remove(&key));
+        lru.uses += 1;
+        let last_use = lru.uses;
+        lru.index_bytes += index_bytes(&handle);
+        lru.by_use.insert(last_use, key);
+        lru.slots.insert(key, Slot { handle, last_use });
+        // The newest stays, whatever its size.
+        while lru.slots.len() > 1
+            && (lru.slots.len() > self.files_max || lru.index_bytes > INDEX_BYTES_MAX)
+        {
+            let (_, &oldest) = lru.by_use.first_key_value().expect("as many uses as slots");
+            closed.extend(lru.remove(&oldest));
+        }
+        drop(lru);
+        drop(closed); // closing a file is no work to do under the lock
+    }
+
+    /// Closes the segment's file, once its readers are done.
+    pub(crate) fn forget(&self, key: &SegmentKey) {
+        let closed = self.lru.lock().remove(key);
+        drop(closed);
+    }
+}
+
+impl Lru {
+    fn remove(&mut self, key: &SegmentKey) -> Option<Arc<SegmentHandle>> {
+        let slot = self.slots.remove(key)?;
+        self.by_use.remove(&slot.last_use);
+        self.index_bytes -= index_bytes(&slot.handle);
+        Some(slot.handle)
+    }
+}
+
+fn index_bytes(handle: &SegmentHandle) -> usize {
+    handle.index.as_ref().map_or(0, SegmentIndex::memory_bytes)
 }

@@ -1,0 +1,443 @@
+//! The way out: whole batches by offset, without the writer's lock.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sapwood_model::Offset;
+
+use super::{
+    Bounds, OfflineReason, Partition, Read, ReadError, ReadLimits, ReadMode, is_exhaustion,
+};
+use crate::{
+    index::{IndexEntry, IndexedSegment, SegmentIndex},
+    io::{OpenMode, TailKind},
+    segment::{
+        Expected, OpenSegment, SealedSegment, Segment, SegmentHandle, Source, WalkError, Walker,
+    },
+};
+
+/// No read answers with more than this and one batch, whatever it asks for: the bytes of a sealed
+/// segment are copied to memory.
+const READ_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes read on top of what was asked for, to cover the way from the indexed batch to the wanted
+/// one. Larger gaps cost a second read.
+const LEAD_BYTES: u64 = 8 << 10;
+
+/// Behind the end of an open segment its pages are taken as resident for this many bytes. What lies
+/// further back may have been evicted, and is read like a sealed segment.
+const HOT_BYTES: u64 = 16 << 20;
+
+/// What rebuilding an index reads at a time.
+const REBUILD_WINDOW_BYTES: u64 = 256 << 10;
+
+impl Partition {
+    /// Whole batches from the one that holds `from`, up to the limits and never past the high
+    /// watermark. Never waits for an append, and for the disk only in [`ReadMode::Blocking`].
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] below the log start or above the log's end. Between the high watermark
+    /// and the log's end there is nothing to read yet, which is no error. Damage and failures of the
+    /// disk take the partition offline.
+    pub fn read(
+        &self,
+        from: Offset,
+        limits: ReadLimits,
+        mode: ReadMode,
+    ) -> Result<Read, ReadError> {
+        let bounds = self.check_readable(from)?;
+        let upto = limits.upto.min(bounds.high_watermark);
+        if from >= upto {
+            return Ok(Read::Batches {
+                bytes: Bytes::new(),
+                next: from,
+            });
+        }
+        let view = self.view.load_full();
+        let Some((segment, next_base)) = view.floor(from) else {
+            return Err(self.out_of_range(from)); // trimmed just now
+        };
+        let run = Run {
+            from,
+            upto,
+            bytes_max: limits.bytes_max.min(READ_BYTES_MAX),
+        };
+        let metrics = self.durability.metrics();
+        match self.read_run(segment, &run, mode) {
+            Ok((bytes, next)) => {
+                match mode {
+                    ReadMode::Resident => metrics.reads_resident.add(1),
+                    ReadMode::Blocking => metrics.reads_cold.add(1),
+                }
+                Ok(Read::Batches { bytes, next })
+            }
+            Err(WalkError::Cold) => Ok(Read::Cold),
+            Err(error) => Err(self.read_failed(segment, next_base.unwrap_or(upto), from, error)),
+        }
+    }
+
+    pub(super) fn check_readable(&self, from: Offset) -> Result<Bounds, ReadError> {
+        if self.is_abandoned() {
+            return Err(ReadError::Closed);
+        }
+        if let Some(reason) = self.offline.get() {
+            return Err(ReadError::Offline {
+                reason: Arc::clone(reason),
+            });
+        }
+        let bounds = self.bounds();
+        if from < bounds.log_start || from > bounds.log_end {
+            return Err(self.out_of_range(from));
+        }
+        Ok(bounds)
+    }
+
+    fn read_run(
+        &self,
+        segment: &Segment,
+        run: &Run,
+        mode: ReadMode,
+    ) -> Result<(Bytes, Offset), WalkError> {
+        let window_bytes = LEAD_BYTES + run.bytes_max as u64;
+        self.with_start(segment, run.from, mode, |source, position, expected| {
+            run.walk(Walker::new(source, position, expected, window_bytes, mode))
+        })
+    }
+
+    /// Gives `walk` the place to start from for a batch that holds `offset`. A sealed segment's index
+    /// that proves wrong is built anew, and `walk` called once more.
+    pub(super) fn with_start<T>(
+        &self,
+        segment: &Segment,
+        offset: Offset,
+        mode: ReadMode,
+        walk: impl Fn(&Source, u64, Expected) -> Result<T, WalkError>,
+    ) -> Result<T, WalkError> {
+        match segment {
+            Segment::Open(open) => {
+                let entry = open.index.read().lookup(offset);
+                let (position, expected) = start_of(open.base_offset, entry);
+                let source = self.open_source(open, position, mode)?;
+                match walk(&source, position, expected) {
+                    // Entries that were read from a file after a restart may be wrong. The segment
+                    // gets a right index file at the latest when it is read after it was sealed.
+                    Err(WalkError::WrongIndex) => {
+                        let source = self.open_source(open, 0, mode)?;
+                        walk(&source, 0, Expected::Base(open.base_offset))
+                    }
+                    outcome => outcome,
+                }
+            }
+            Segment::Sealed(sealed) => {
+                let handle = self.sealed_handle(sealed, mode)?;
+                let outcome = walk_sealed(&handle, sealed, offset, &walk);
+                match (outcome, mode) {
+                    // Building it anew has to wait for the disk.
+                    (Err(WalkError::WrongIndex), ReadMode::Resident) => Err(WalkError::Cold),
+                    (Err(WalkError::WrongIndex), ReadMode::Blocking) => {
+                        let handle = self.rebuild_index(sealed)?;
+                        walk_sealed(&handle, sealed, offset, &walk)
+                    }
+                    (outcome, _) => outcome,
+                }
+            }
+        }
+    }
+
+    /// Where to read an open segment from: the mapping near its end, the file further back and while
+    /// nothing was appended to it.
+    fn open_source(
+        &self,
+        segment: &OpenSegment,
+        position: u64,
+        mode: ReadMode,
+    ) -> Result<Source, WalkError> {
+        let Some(tail) = segment.tail() else {
+            let handle = self.handle(segment.base_offset, mode, || Ok(None))?;
+            return Ok(Source::File {
+                file: Arc::clone(&handle.file),
+                end: segment.bytes(),
+            });
+        };
+        let end = tail.reader.end();
+        if end - position.min(end) > HOT_BYTES {
+            return Ok(Source::File {
+                file: Arc::clone(&tail.file),
+                end,
+            });
+        }
+        Ok(Source::Tail {
+            reader: Arc::clone(&tail.reader),
+            mapped: self.is_mapped(),
+        })
+    }
+
+    /// The open file and the index of a sealed segment.
+    pub(super) fn sealed_handle(
+        &self,
+        segment: &SealedSegment,
+        mode: ReadMode,
+    ) -> Result<Arc<SegmentHandle>, WalkError> {
+        let handle = self.handle(segment.base_offset, mode, || {
+            let disk = &*self.environment.disk;
+            let index = SegmentIndex::load_sealed(disk, &self.folder, &self.indexed(segment))?;
+            Ok(index)
+        })?;
+        // It was opened while the segment was not sealed yet, or its index is missing or wrong.
+        match (&handle.index, mode) {
+            (Some(_), _) => Ok(handle),
+            (None, ReadMode::Resident) => Err(WalkError::Cold),
+            (None, ReadMode::Blocking) => self.rebuild_index(segment),
+        }
+    }
+
+    fn handle(
+        &self,
+        base_offset: Offset,
+        mode: ReadMode,
+        load_index: impl FnOnce() -> std::io::Result<Option<SegmentIndex>>,
+    ) -> Result<Arc<SegmentHandle>, WalkError> {
+        let key = self.key(base_offset);
+        if let Some(handle) = self.open_files.get(&key) {
+            return Ok(handle);
+        }
+        if mode == ReadMode::Resident {
+            return Err(WalkError::Cold); // opening a file may wait for the disk
+        }
+        let file = self
+            .environment
+            .disk
+            .open(&self.segment_path(base_offset), OpenMode::Read)?;
+        let handle = Arc::new(SegmentHandle {
+            file,
+            index: load_index()?,
+        });
+        self.open_files.insert(key, Arc::clone(&handle));
+        Ok(handle)
+    }
+
+    /// Builds the index of a sealed segment from its batches and writes its files again. They are not
+    /// synced: an index is checked whenever it is read.
+    fn rebuild_index(&self, segment: &SealedSegment) -> Result<Arc<SegmentHandle>, WalkError> {
+        let path = self.segment_path(segment.base_offset);
+        let file = self.environment.disk.open(&path, OpenMode::Read)?;
+        let source = Source::File {
+            file: Arc::clone(&file),
+            end: segment.bytes,
+        };
+        let interval_bytes = self.config.load().index_interval_bytes;
+        let index = build_index(&source, segment, interval_bytes)?;
+        tracing::warn!(
+            topic = %self.spec.topic,
+            partition = %self.spec.partition,
+            segment = %segment.base_offset,
+            "rebuilt the index of a segment: its file was missing or wrong"
+        );
+        let encoded = index.encode_from(crate::index::IndexCounts::default());
+        let disk = &*self.environment.disk;
+        if let Err(error) = encoded.write(disk, &self.folder, segment.base_offset) {
+            // It is kept in memory, and built again after the next start.
+            tracing::warn!(path = %path.display(), %error, "could not write a rebuilt index");
+        }
+        let handle = Arc::new(SegmentHandle {
+            file,
+            index: Some(index),
+        });
+        self.open_files
+            .insert(self.key(segment.base_offset), Arc::clone(&handle));
+        Ok(handle)
+    }
+
+    fn indexed(&self, segment: &SealedSegment) -> IndexedSegment {
+        IndexedSegment {
+            base_offset: segment.base_offset,
+            end_offset: segment.end_offset,
+            bytes: segment.bytes,
+            interval_bytes: self.config.load().index_interval_bytes,
+        }
+    }
+
+    /// What a failed walk of `segment`, which ends at `end`, means for who asked for `from`.
+    pub(super) fn read_failed(
+        &self,
+        segment: &Segment,
+        end: Offset,
+        from: Offset,
+        error: WalkError,
+    ) -> ReadError {
+        // The segment may have been removed under the reader's hands: that is no damage.
+        if self.is_abandoned() {
+            return ReadError::Closed;
+        }
+        if from < self.bounds().log_start {
+            return self.out_of_range(from);
+        }
+        match error {
+            WalkError::Io(error) if is_exhaustion(&error) => ReadError::Exhausted {
+                error: Arc::new(error),
+            },
+            WalkError::Io(error) => {
+                let path = self.segment_path(segment.base_offset());
+                ReadError::Failed {
+                    reason: self.fail("read", &path, error),
+                }
+            }
+            error => {
+                let reason = self.damaged(segment.base_offset(), end, error);
+                ReadError::Corrupt { reason }
+            }
+        }
+    }
+
+    /// What a failed walk of an open segment means for the writer's side.
+    pub(super) fn walk_failed(
+        &self,
+        segment: &OpenSegment,
+        end: Offset,
+        error: WalkError,
+    ) -> Arc<OfflineReason> {
+        match error {
+            WalkError::Io(error) => {
+                self.fail("read", &self.segment_path(segment.base_offset), error)
+            }
+            error => self.damaged(segment.base_offset, end, error),
+        }
+    }
+
+    fn damaged(&self, base_offset: Offset, end: Offset, error: WalkError) -> Arc<OfflineReason> {
+        let (position, expected, problem) = match error {
+            WalkError::Damage {
+                position,
+                expected,
+                problem,
+            } => (position, expected, problem),
+            // An index that was just built from the batches does not fit them: they changed.
+            WalkError::WrongIndex => (
+                0,
+                base_offset,
+                "the batches change while they are read".to_owned(),
+            ),
+            WalkError::Cold | WalkError::Io(_) => unreachable!("these are no damage"),
+        };
+        self.durability.metrics().corrupt_batches.add(1);
+        self.take_offline(OfflineReason::Damage {
+            file: self.segment_path(base_offset),
+            position,
+            offsets: expected..end.max(expected),
+            problem,
+        })
+    }
+
+    pub(super) fn out_of_range(&self, requested: Offset) -> ReadError {
+        let bounds = self.bounds();
+        ReadError::OutOfRange {
+            requested,
+            available: bounds.log_start..bounds.high_watermark,
+        }
+    }
+
+    pub(super) fn is_mapped(&self) -> bool {
+        self.tail == TailKind::Mmap
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(std::sync::atomic::Ordering::Acquire)
+    }
+}
+
+/// A run of batches to find.
+struct Run {
+    /// Below `upto`.
+    from: Offset,
+    upto: Offset,
+    bytes_max: usize,
+}
+
+impl Run {
+    fn walk(&self, mut walker: Walker<'_>) -> Result<(Bytes, Offset), WalkError> {
+        loop {
+            if walker.at_end() {
+                return Err(walker.damage(format!("the batch of offset {} is missing", self.from)));
+            }
+            let header = walker.peek()?;
+            if header.next_offset() > self.from {
+                break;
+            }
+            walker.skip(&header);
+        }
+        let start = walker.position();
+        let end_max = start.saturating_add(self.bytes_max as u64);
+        walker.prefetch(end_max)?;
+        let mut next = self.from;
+        // `upto` is behind a batch or inside of one. What lies behind it is not looked at: it may be
+        // cut while this runs.
+        while !walker.at_end() && next < self.upto {
+            let is_first = walker.position() == start;
+            if !is_first && walker.position() >= end_max {
+                break;
+            }
+            let header = walker.peek()?;
+            let end = walker.position() + header.size_bytes() as u64;
+            if header.next_offset() > self.upto || (!is_first && end > end_max) {
+                break;
+            }
+            walker.skip(&header);
+            next = header.next_offset();
+        }
+        let end = walker.position();
+        Ok((walker.bytes(start..end)?, next))
+    }
+}
+
+fn walk_sealed<T>(
+    handle: &SegmentHandle,
+    segment: &SealedSegment,
+    offset: Offset,
+    walk: &impl Fn(&Source, u64, Expected) -> Result<T, WalkError>,
+) -> Result<T, WalkError> {
+    let entry = handle.index.as_ref().and_then(|index| index.lookup(offset));
+    let (position, expected) = start_of(segment.base_offset, entry);
+    let source = Source::File {
+        file: Arc::clone(&handle.file),
+        end: segment.bytes,
+    };
+    walk(&source, position, expected)
+}
+
+fn start_of(base_offset: Offset, entry: Option<IndexEntry>) -> (u64, Expected) {
+    match entry {
+        Some(entry) => (entry.position, Expected::Last(entry.last_offset)),
+        None => (0, Expected::Base(base_offset)),
+    }
+}
+
+fn build_index(
+    source: &Source,
+    segment: &SealedSegment,
+    interval_bytes: u64,
+) -> Result<SegmentIndex, WalkError> {
+    let mut index = SegmentIndex::new(segment.base_offset, interval_bytes);
+    let expected = Expected::Base(segment.base_offset);
+    let mut walker = Walker::new(
+        source,
+        0,
+        expected,
+        REBUILD_WINDOW_BYTES,
+        ReadMode::Blocking,
+    );
+    let mut end_offset = segment.base_offset;
+    while !walker.at_end() {
+        let header = walker.peek()?;
+        index.push(&header, walker.position());
+        walker.skip(&header);
+        end_offset = header.next_offset();
+    }
+    if end_offset != segment.end_offset {
+        return Err(walker.damage(format!(
+            "the segment ends with offset {end_offset} (exclusive), not {}",
+            segment.end_offset
+        )));
+    }
+    index.push_latest_time();
+    Ok(index)
+}

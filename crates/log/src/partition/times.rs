@@ -1,0 +1,264 @@
+//! Looking records up by their timestamps.
+//!
+//! The time index names the batch to start from, headers lead to the batch, and its records are read
+//! to answer with a record's offset. Timestamps are the clients' and need not rise.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sapwood_model::{Offset, Timestamp};
+use sapwood_record::{Batch, Header};
+
+use super::{Partition, ReadError, ReadMode, TimestampedOffset, View};
+use crate::{
+    index::{SegmentIndex, TimeEntry},
+    segment::{Segment, Source, WalkError, Walker},
+};
+
+/// What a look-up reads at a time on its way.
+const WINDOW_BYTES: u64 = 64 << 10;
+
+/// No batch is decompressed to more than this for a look-up.
+const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
+/// The part of the log that a look-up is about.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    log_start: Offset,
+    high_watermark: Offset,
+}
+
+impl Partition {
+    /// The first record, by offset, whose timestamp is `at` or later, among those that can be read.
+    /// Blocks on the disk.
+    ///
+    /// A batch whose records cannot be read (a client compressed something else) counts as one record
+    /// with the batch's largest timestamp.
+    ///
+    /// # Errors
+    /// As [`Partition::read`]; a batch that fails its checksum is damage.
+    pub fn find_timestamp(&self, at: Timestamp) -> Result<Option<TimestampedOffset>, ReadError> {
+        let (view, window) = self.window()?;
+        for (segment, end) in window.segments(&view) {
+            let outcome = self.latest_of(segment).and_then(|latest| match latest {
+                Some(latest) if latest.timestamp >= at => self.find_in(segment, at, window),
+                _ => Ok(None),
+            });
+            match outcome {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) => return Err(self.read_failed(segment, end, end, error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The record with the largest timestamp among those that can be read; the first of several.
+    /// `None` when no record has a timestamp. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`Partition::find_timestamp`].
+    pub fn find_max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
+        let (view, window) = self.window()?;
+        let mut largest: Option<(&Segment, Offset, Timestamp)> = None;
+        for (segment, end) in window.segments(&view) {
+            let found = self
+                .max_in(segment, window)
+                .map_err(|error| self.read_failed(segment, end, end, error))?;
+            if let Some(timestamp) = found
+                && largest.is_none_or(|(.., largest)| timestamp > largest)
+            {
+                largest = Some((segment, end, timestamp));
+            }
+        }
+        let Some((segment, end, timestamp)) = largest else {
+            return Ok(None);
+        };
+        self.find_in(segment, timestamp, window)
+            .map_err(|error| self.read_failed(segment, end, end, error))
+    }
+
+    fn window(&self) -> Result<(Arc<View>, Window), ReadError> {
+        let log_start = self.bounds().log_start;
+        let bounds = self.check_readable(log_start)?;
+        let window = Window {
+            log_start: bounds.log_start,
+            high_watermark: bounds.high_watermark,
+        };
+        Ok((self.view.load_full(), window))
+    }
+
+    /// The largest timestamp of a segment, above the watermark too.
+    fn latest_of(&self, segment: &Segment) -> Result<Option<TimeEntry>, WalkError> {
+        match segment {
+            Segment::Open(open) => Ok(open.index.read().latest()),
+            Segment::Sealed(sealed) => {
+                if let Some(latest) = sealed.latest.get() {
+                    return Ok(*latest);
+                }
+                let handle = self.sealed_handle(sealed, ReadMode::Blocking)?;
+                let latest = handle.index.as_ref().and_then(SegmentIndex::latest);
+                Ok(*sealed.latest.get_or_init(|| latest))
+            }
+        }
+    }
+
+    /// What the index says of a segment; the index of a sealed one is loaded.
+    fn ask_index<T>(
+        &self,
+        segment: &Segment,
+        ask: impl FnOnce(&SegmentIndex) -> T,
+    ) -> Result<Option<T>, WalkError> {
+        match segment {
+            Segment::Open(open) => Ok(Some(ask(&open.index.read()))),
+            Segment::Sealed(sealed) => {
+                let handle = self.sealed_handle(sealed, ReadMode::Blocking)?;
+                Ok(handle.index.as_ref().map(ask))
+            }
+        }
+    }
+
+    /// The first record of the segment with a timestamp of `at` or later.
+    fn find_in(
+        &self,
+        segment: &Segment,
+        at: Timestamp,
+        window: Window,
+    ) -> Result<Option<TimestampedOffset>, WalkError> {
+        let entry = self
+            .ask_index(segment, |index| index.lookup_time(at))?
+            .flatten();
+        let from = entry.map_or(segment.base_offset(), |entry| entry.last_offset);
+        self.with_start(
+            segment,
+            from.max(window.log_start),
+            ReadMode::Blocking,
+            |source, position, expected| {
+                let mut walker = walker(source, position, expected);
+                while !walker.at_end() {
+                    let header = walker.peek()?;
+                    if header.next_offset() > window.high_watermark {
+                        break;
+                    }
+                    if header.max_timestamp() >= at && header.last_offset() >= window.log_start {
+                        let batch = read_batch(&mut walker, &header)?;
+                        if let Some(found) = find_record(&batch, at, window.log_start) {
+                            return Ok(Some(found));
+                        }
+                    }
+                    walker.skip(&header);
+                    // The next header would lie above the watermark, where the log may be cut.
+                    if header.next_offset() >= window.high_watermark {
+                        break;
+                    }
+                }
+                Ok(None)
+            },
+        )
+    }
+
+    /// The largest timestamp of the segment's batches that can be read.
+    fn max_in(&self, segment: &Segment, window: Window) -> Result<Option<Timestamp>, WalkError> {
+        let first_kept = segment.base_offset() >= window.log_start;
+        let latest = self.latest_of(segment)?;
+        match latest {
+            None => return Ok(None),
+            Some(latest) if first_kept && latest.last_offset < window.high_watermark => {
+                return Ok(Some(latest.timestamp));
+            }
+            Some(_) => {}
+        }
+        // The batch with the largest timestamp is above the watermark, or what is below the log start
+        // may have the largest: the index is exact up to its last entry only, and knows no start.
+        let entry = self
+            .ask_index(segment, |index| {
+                index.last_time_below(window.high_watermark)
+            })?
+            .flatten()
+            .filter(|_| first_kept);
+        let from = entry.map_or(segment.base_offset().max(window.log_start), |e| {
+            e.last_offset
+        });
+        self.with_start(
+            segment,
+            from,
+            ReadMode::Blocking,
+            |source, position, expected| {
+                let mut largest = entry.map(|entry| entry.timestamp);
+                let mut walker = walker(source, position, expected);
+                while !walker.at_end() {
+                    let header = walker.peek()?;
+                    if header.next_offset() > window.high_watermark {
+                        break;
+                    }
+                    let timestamp = header.max_timestamp();
+                    if header.last_offset() >= window.log_start && timestamp.0 >= 0 {
+                        largest = largest.max(Some(timestamp));
+                    }
+                    walker.skip(&header);
+                    if header.next_offset() >= window.high_watermark {
+                        break;
+                    }
+                }
+                Ok(largest)
+            },
+        )
+    }
+}
+
+impl Window {
+    /// The segments that have something in the window, each with its end.
+    fn segments<'v>(self, view: &'v View) -> impl Iterator<Item = (&'v Segment, Offset)> {
+        let ends = view.segments.iter().skip(1).map(Segment::base_offset);
+        let ends = ends.chain([self.high_watermark]);
+        view.segments
+            .iter()
+            .zip(ends)
+            .filter(move |(segment, end)| {
+                *end > self.log_start && segment.base_offset() < self.high_watermark
+            })
+    }
+}
+
+fn walker(source: &Source, position: u64, expected: crate::segment::Expected) -> Walker<'_> {
+    Walker::new(source, position, expected, WINDOW_BYTES, ReadMode::Blocking)
+}
+
+/// The next batch of a walk, with its checksum verified.
+fn read_batch(walker: &mut Walker<'_>, header: &Header) -> Result<Batch, WalkError> {
+    let start = walker.position();
+    let bytes: Bytes = walker.bytes(start..start + header.size_bytes() as u64)?;
+    let batch = Batch::split(bytes).map_err(|error| walker.damage(error.to_string()))?;
+    batch
+        .verify_crc()
+        .map_err(|error| walker.damage(error.to_string()))?;
+    Ok(batch)
+}
+
+/// The first record at `log_start` or above with a timestamp of `at` or later.
+fn find_record(batch: &Batch, at: Timestamp, log_start: Offset) -> Option<TimestampedOffset> {
+    let header = batch.header();
+    let leader_epoch = header.leader_epoch();
+    let found = |timestamp, offset| TimestampedOffset {
+        timestamp,
+        offset,
+        leader_epoch,
+    };
+    let first = header.base_offset().max(log_start);
+    if header.is_log_append_time() {
+        return Some(found(header.max_timestamp(), first));
+    }
+    let unreadable = || Some(found(header.max_timestamp(), first));
+    let Ok(records) = batch.records(DECOMPRESSED_BYTES_MAX) else {
+        return unreadable();
+    };
+    for record in records {
+        let Ok(record) = record else {
+            return unreadable();
+        };
+        if record.timestamp >= at && record.offset >= log_start {
+            return Some(found(record.timestamp, record.offset));
+        }
+    }
+    None
+}

@@ -1,0 +1,265 @@
+//! Taking back the end of the log.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use sapwood_model::Offset;
+
+use super::{Partition, ReadMode, TruncateError, View, Writer};
+use crate::{
+    index::{IndexCounts, SegmentIndex},
+    io::OpenMode,
+    names,
+    producers::ProducerTable,
+    segment::{ActiveSegment, Expected, OpenSegment, Segment, Source, WalkError, Walker},
+};
+
+/// What walking a segment from a file reads at a time.
+const WINDOW_BYTES: u64 = 256 << 10;
+
+impl Partition {
+    /// Cuts the log: records from `offset` on are gone, with what they did to the producers' state, the
+    /// epochs and the indexes; the next append gets `offset`. An offset at the log's end or above
+    /// changes nothing. Appends wait meanwhile. What was cut is not there after a crash of the process;
+    /// whether it is after a power cut is for recovery to settle, as for everything above the
+    /// watermark.
+    ///
+    /// Batches at [0, 10, 20], watermark 10: truncate_to(20) removes the batch at 20, truncate_to(15)
+    /// is refused (inside of a batch), and so is truncate_to(0).
+    ///
+    /// # Errors
+    /// [`TruncateError::BelowHighWatermark`], and [`TruncateError::Recorded`] for offsets that the
+    /// journal or a checkpoint has taken. Any error of the disk takes the partition offline.
+    pub fn truncate_to(&self, offset: Offset) -> Result<(), TruncateError> {
+        let _upkeep = self.upkeep.lock();
+        let cursor = self.cursor.lock();
+        let mut writer = self.writer.lock();
+        if self.closed.load(Ordering::Acquire) {
+            return Err(TruncateError::Closed);
+        }
+        if let Some(reason) = self.offline.get() {
+            return Err(TruncateError::Offline {
+                reason: Arc::clone(reason),
+            });
+        }
+        let bounds = self.bounds();
+        if offset < bounds.high_watermark {
+            let high_watermark = bounds.high_watermark;
+            return Err(TruncateError::BelowHighWatermark {
+                requested: offset,
+                high_watermark,
+            });
+        }
+        if offset >= bounds.log_end {
+            return Ok(());
+        }
+        let taken = cursor.as_ref().map_or(Offset::ZERO, |cursor| cursor.offset);
+        let recorded = taken.max(writer.checkpointed.captured);
+        if offset < recorded {
+            return Err(TruncateError::Recorded {
+                requested: offset,
+                recorded,
+            });
+        }
+        self.cut_off(&mut writer, offset)
+    }
+
+    fn cut_off(&self, writer: &mut Writer, offset: Offset) -> Result<(), TruncateError> {
+        let offline = |error, segment: &OpenSegment| TruncateError::Offline {
+            reason: self.walk_failed(segment, Offset(self.log_end.load(Ordering::Acquire)), error),
+        };
+        // Everything above the watermark is open: the waiting segments, then the active one.
+        let mut open: Vec<Arc<OpenSegment>> = writer
+            .waiting
+            .iter()
+            .map(|waiting| Arc::clone(&waiting.segment))
+            .collect();
+        open.push(Arc::clone(writer.active.shared()));
+        let kept = open.partition_point(|segment| segment.base_offset <= offset);
+        let cut_at = kept
+            .checked_sub(1)
+            .expect("the first open segment begins at or below the watermark");
+        let segment = Arc::clone(&open[cut_at]);
+
+        // Decide first: nothing has changed when one of these fails.
+        let (position, index) = match self.find_cut(&segment, offset) {
+            Ok(Ok(found)) => found,
+            Ok(Err(batch_start)) => {
+                return Err(TruncateError::InsideBatch {
+                    requested: offset,
+                    batch_start,
+                });
+            }
+            Err(error) => return Err(offline(error, &segment)),
+        };
+        let producers = self
+            .producers_at(writer, cut_at, offset)
+            .map_err(|error| offline(error, &segment))?;
+
+        // The later segments first: a crash in between leaves a log that ends higher, not a gap.
+        for later in open[kept..].iter().rev() {
+            self.unlink(later)?;
+        }
+        if position == 0 {
+            self.unlink(&segment)?;
+        } else {
+            let tail = segment.tail().expect("what is cut was appended to a file");
+            tail.file.set_len(position).map_err(|error| {
+                let path = self.segment_path(segment.base_offset);
+                TruncateError::Offline {
+                    reason: self.fail("cut", &path, error),
+                }
+            })?;
+        }
+
+        // A new mapping: the old one's readers keep what they have, below the watermark.
+        let shared = OpenSegment::new(index, segment.base_offset, position);
+        let mut segments = self.view.load().segments.clone();
+        segments.retain(|s| s.base_offset() < shared.base_offset);
+        segments.push(Segment::Open(Arc::clone(&shared)));
+        let bytes_before: u64 = open[cut_at..].iter().map(|segment| segment.bytes()).sum();
+        let opened_at = writer.active.opened_at;
+        writer.active = ActiveSegment::found(shared, position, opened_at);
+        writer.waiting.truncate(cut_at);
+        writer.producers = producers;
+        writer.epochs.truncate(offset);
+        let leader_epoch = writer.leader_epoch;
+        writer.epochs.push(leader_epoch, offset);
+        writer.checkpointed.index = IndexCounts::default();
+        writer.checkpointed.unflushed_bytes = writer
+            .checkpointed
+            .unflushed_bytes
+            .saturating_sub(bytes_before - position);
+        self.view.store(Arc::new(View { segments }));
+        self.log_end.store(offset.0, Ordering::Release);
+        self.open_files.forget(&self.key(segment.base_offset));
+        tracing::info!(
+            topic = %self.spec.topic,
+            partition = %self.spec.partition,
+            log_end_offset = %offset,
+            "truncated the log"
+        );
+        Ok(())
+    }
+
+    /// Where the batch that starts with `offset` lies, and the index of what is before it. The inner
+    /// error is the base offset of a batch that `offset` is inside of.
+    fn find_cut(
+        &self,
+        segment: &Arc<OpenSegment>,
+        offset: Offset,
+    ) -> Result<Result<(u64, SegmentIndex), Offset>, WalkError> {
+        let mut index =
+            SegmentIndex::new(segment.base_offset, self.config.load().index_interval_bytes);
+        let source = self.source_of(&Segment::Open(Arc::clone(segment)))?;
+        let mut walker = walk_from_start(&source, segment.base_offset);
+        let mut next = segment.base_offset;
+        while next < offset {
+            let header = walker.peek()?;
+            if header.next_offset() > offset {
+                return Ok(Err(header.base_offset()));
+            }
+            index.push(&header, walker.position());
+            walker.skip(&header);
+            next = header.next_offset();
+        }
+        Ok(Ok((walker.position(), index)))
+    }
+
+    /// The producers' state when the log ended at `offset`, which lies in the open segment number
+    /// `cut_at`: the state at the segment's start, as it was kept at the roll, and then its batches. If
+    /// it was not kept, everything is replayed from the first segment.
+    fn producers_at(
+        &self,
+        writer: &Writer,
+        cut_at: usize,
+        offset: Offset,
+    ) -> Result<ProducerTable, WalkError> {
+        let view = self.view.load_full();
+        let base = match cut_at.checked_sub(1) {
+            Some(before) => writer.waiting[before].end_offset,
+            None => writer
+                .waiting
+                .front()
+                .map_or(writer.active.base_offset(), |w| w.segment.base_offset),
+        };
+        let kept = match cut_at.checked_sub(1) {
+            Some(before) => ProducerTable::decode(&writer.waiting[before].producers).ok(),
+            None => self.read_snapshot(base),
+        };
+        let (mut table, from) = match kept {
+            Some(table) => (table, base),
+            None => (ProducerTable::default(), Offset::ZERO),
+        };
+        let now = self.environment.clock.now();
+        for segment in view.segments.iter().filter(|s| s.base_offset() >= from) {
+            if segment.base_offset() >= offset {
+                break;
+            }
+            let source = self.source_of(segment)?;
+            let mut walker = walk_from_start(&source, segment.base_offset());
+            while !walker.at_end() {
+                let header = walker.peek()?;
+                if header.base_offset() >= offset {
+                    break;
+                }
+                table.apply(&header, now);
+                walker.skip(&header);
+            }
+        }
+        Ok(table)
+    }
+
+    /// The table in a `.snapshot` file; `None` when it is missing or damaged: it can be rebuilt.
+    fn read_snapshot(&self, offset: Offset) -> Option<ProducerTable> {
+        let path = self.folder.join(names::snapshot_file_name(offset));
+        let file = self.environment.disk.open(&path, OpenMode::Read).ok()?;
+        let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
+        let read = file.read_at(&mut bytes, 0).ok()?;
+        ProducerTable::decode(&bytes[..read]).ok()
+    }
+
+    fn source_of(&self, segment: &Segment) -> Result<Source, WalkError> {
+        match segment {
+            Segment::Open(open) => match open.tail() {
+                Some(tail) => Ok(Source::Tail {
+                    reader: Arc::clone(&tail.reader),
+                    mapped: self.is_mapped(),
+                }),
+                None => self.file_source(open.base_offset, open.bytes()),
+            },
+            Segment::Sealed(sealed) => self.file_source(sealed.base_offset, sealed.bytes),
+        }
+    }
+
+    fn file_source(&self, base_offset: Offset, end: u64) -> Result<Source, WalkError> {
+        let file = self
+            .environment
+            .disk
+            .open(&self.segment_path(base_offset), OpenMode::Read)?;
+        Ok(Source::File { file, end })
+    }
+
+    fn unlink(&self, segment: &OpenSegment) -> Result<(), TruncateError> {
+        let path = self.segment_path(segment.base_offset);
+        self.environment
+            .disk
+            .remove_file(&path)
+            .map_err(|error| TruncateError::Offline {
+                reason: self.fail("remove", &path, error),
+            })?;
+        self.names_have_changed();
+        self.remove(&names::index_file_name(segment.base_offset));
+        self.remove(&names::time_index_file_name(segment.base_offset));
+        Ok(())
+    }
+}
+
+fn walk_from_start(source: &Source, base_offset: Offset) -> Walker<'_> {
+    Walker::new(
+        source,
+        0,
+        Expected::Base(base_offset),
+        WINDOW_BYTES,
+        ReadMode::Blocking,
+    )
+}

@@ -1,0 +1,250 @@
+//! Walking the batches of a segment by their headers.
+//!
+//! Offsets and lengths are in no checksum, so each header is checked against its surroundings: the
+//! offsets are contiguous, the lengths stay inside of the segment.
+
+use std::{io, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use sapwood_model::Offset;
+use sapwood_record::{HEADER_BYTES, Header};
+
+use crate::{
+    io::{File, TailReader},
+    partition::ReadMode,
+};
+
+/// Magic of the only batch version that is written.
+const MAGIC: u8 = 2;
+
+/// Where the bytes of a segment come from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// The tail of an open segment. When it is `mapped`, a range costs nothing, whatever its size.
+    Tail {
+        reader: Arc<dyn TailReader>,
+        mapped: bool,
+    },
+    /// Positional reads, below the end of the batches.
+    File { file: Arc<dyn File>, end: u64 },
+}
+
+impl Source {
+    /// Where the batches end.
+    pub(crate) fn end(&self) -> u64 {
+        match self {
+            Self::Tail { reader, .. } => reader.end(),
+            Self::File { end, .. } => *end,
+        }
+    }
+
+    /// The bytes of a range below the end; `None` when they are not in memory and `mode` says not to
+    /// wait.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file is shorter than it was, and what the disk reports.
+    pub(crate) fn bytes(&self, range: Range<u64>, mode: ReadMode) -> io::Result<Option<Bytes>> {
+        match self {
+            Self::Tail { reader, .. } => reader.bytes(range).map(Some),
+            Self::File { file, .. } => {
+                let wanted = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+                let mut buf = vec![0; wanted];
+                let read = match mode {
+                    ReadMode::Blocking => Some(file.read_at(&mut buf, range.start)?),
+                    ReadMode::Resident => file.read_resident_at(&mut buf, range.start)?,
+                };
+                match read {
+                    None => Ok(None),
+                    Some(read) if read == wanted => Ok(Some(buf.into())),
+                    Some(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+                }
+            }
+        }
+    }
+}
+
+/// Why a walk ended before its time.
+#[derive(Debug)]
+pub(crate) enum WalkError {
+    /// Not in memory, and the walk may not wait.
+    Cold,
+    /// The first batch is not the one that the index names.
+    WrongIndex,
+    /// The bytes at `position` are not the batch that starts with the offset `expected`.
+    Damage {
+        position: u64,
+        expected: Offset,
+        problem: String,
+    },
+    Io(io::Error),
+}
+
+impl From<io::Error> for WalkError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What is known of the batch that a walk begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Expected {
+    /// Its base offset.
+    Base(Offset),
+    /// Its last offset, from an index.
+    Last(Offset),
+}
+
+/// Goes from batch to batch. Holds a window of the segment: all of it when it is mapped, otherwise a
+/// buffer.
+#[derive(Debug)]
+pub(crate) struct Walker<'s> {
+    source: &'s Source,
+    mode: ReadMode,
+    /// Where the batches of this walk end. Behind it may be others, which are not looked at.
+    end: u64,
+    position: u64,
+    expected: Expected,
+    window: Bytes,
+    window_start: u64,
+    window_bytes: u64,
+}
+
+impl<'s> Walker<'s> {
+    /// Begins at the batch at `position`. Reads `window_bytes` at a time where it has to read.
+    pub(crate) fn new(
+        source: &'s Source,
+        position: u64,
+        expected: Expected,
+        window_bytes: u64,
+        mode: ReadMode,
+    ) -> Self {
+        Self {
+            source,
+            mode,
+            end: source.end(),
+            position,
+            expected,
+            window: Bytes::new(),
+            window_start: position,
+            window_bytes: window_bytes.max(HEADER_BYTES as u64),
+        }
+    }
+
+    /// Where the next batch starts.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether no batch is left in the segment.
+    pub(crate) fn at_end(&self) -> bool {
+        self.position >= self.end
+    }
+
+    /// The checked header of the next batch, which stays the next one. Not to be called at the end.
+    pub(crate) fn peek(&mut self) -> Result<Header, WalkError> {
+        debug_assert!(!self.at_end(), "the caller asks at_end first");
+        if self.end - self.position < HEADER_BYTES as u64 {
+            return Err(self.damage("the segment ends inside of a batch's header".into()));
+        }
+        self.cover(self.position..self.position + HEADER_BYTES as u64)?;
+        let start = self.in_window(self.position);
+        let header = Header::read(&self.window[start..]).expect("the window covers the header");
+        self.check(&header)?;
+        Ok(header)
+    }
+
+    /// Goes on to the batch behind the one whose header [`Walker::peek`] gave.
+    pub(crate) fn skip(&mut self, header: &Header) {
+        self.position += header.size_bytes() as u64;
+        self.expected = Expected::Base(header.next_offset());
+    }
+
+    /// Reads ahead so that everything up to `end` comes in one piece.
+    pub(crate) fn prefetch(&mut self, end: u64) -> Result<(), WalkError> {
+        self.cover(self.position..end.clamp(self.position, self.end))
+    }
+
+    /// The bytes of a range below the end, as a piece of the window where it has them.
+    pub(crate) fn bytes(&mut self, range: Range<u64>) -> Result<Bytes, WalkError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        self.cover(range.clone())?;
+        Ok(self
+            .window
+            .slice(self.in_window(range.start)..self.in_window(range.end)))
+    }
+
+    /// Makes the window hold at least this range, which is below the end.
+    fn cover(&mut self, range: Range<u64>) -> Result<(), WalkError> {
+        let window_end = self.window_start + self.window.len() as u64;
+        if self.window_start <= range.start && range.end <= window_end {
+            return Ok(());
+        }
+        let wanted = match self.source {
+            Source::Tail { mapped: true, .. } => self.end,
+            _ => range.start.saturating_add(self.window_bytes),
+        };
+        let end = range.end.max(wanted.min(self.end));
+        match self.source.bytes(range.start..end, self.mode) {
+            Ok(Some(bytes)) => self.window = bytes,
+            Ok(None) => return Err(WalkError::Cold),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(self.damage("the file is shorter than its batches".into()));
+            }
+            Err(e) => return Err(e.into()),
+        }
+        self.window_start = range.start;
+        Ok(())
+    }
+
+    fn in_window(&self, position: u64) -> usize {
+        usize::try_from(position - self.window_start).expect("a window fits memory")
+    }
+
+    fn check(&self, header: &Header) -> Result<(), WalkError> {
+        if let Expected::Last(last) = self.expected
+            && (header.last_offset() != last || !self.is_sound(header))
+        {
+            return Err(WalkError::WrongIndex);
+        }
+        if let Expected::Base(base) = self.expected
+            && header.base_offset() != base
+        {
+            let found = header.base_offset();
+            return Err(self.damage(format!(
+                "a batch of offset {base} should be there, not {found}"
+            )));
+        }
+        if !self.is_sound(header) {
+            let (length, magic) = (header.length(), header.magic());
+            return Err(self.damage(format!(
+                "no batch has length {length}, magic {magic}, {} offsets and {} records there",
+                i64::from(header.last_offset_delta()) + 1,
+                header.records_count(),
+            )));
+        }
+        Ok(())
+    }
+
+    /// What holds for each batch, wherever it is.
+    fn is_sound(&self, header: &Header) -> bool {
+        header.magic() == MAGIC
+            && header.size_bytes() >= HEADER_BYTES
+            && header.size_bytes() as u64 <= self.end - self.position
+            && header.last_offset_delta() >= 0
+            && i64::from(header.records_count()) <= i64::from(header.last_offset_delta()) + 1
+    }
+
+    /// The next batch is not what it has to be.
+    pub(crate) fn damage(&self, problem: String) -> WalkError {
+        let expected = match self.expected {
+            Expected::Base(offset) | Expected::Last(offset) => offset,
+        };
+        WalkError::Damage {
+            position: self.position,
+            expected,
+            problem,
+        }
+    }
+}
