@@ -58,14 +58,19 @@ pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Result<&[u8], FramedError> {
     let length = u64::from_be_bytes(head[8..16].try_into().expect("8 bytes"));
     let crc = u32::from_be_bytes(head[16..20].try_into().expect("4 bytes"));
     if length > PAYLOAD_BYTES_MAX || length != payload.len() as u64 {
-        return Err(FramedError::Damaged("its length is not what its header says"));
+        return Err(FramedError::Damaged(
+            "its length is not what its header says",
+        ));
     }
     if crc != checksum(&head[..16], payload) {
         return Err(FramedError::Damaged("its checksum does not match"));
     }
     // Only now: a version that was damaged must not pass for a newer one.
     if version > kind.version {
-        return Err(FramedError::Newer { found: version, known: kind.version });
+        return Err(FramedError::Newer {
+            found: version,
+            known: kind.version,
+        });
     }
     Ok(payload)
 }
@@ -91,7 +96,10 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path, kind: Kind) -> Result<Vec<u8>, 
 /// temporary file, fsync, rename, fsync of the folder. Durable when it returns. Blocks.
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or(io::ErrorKind::InvalidInput)?;
     let temporary = folder.join(format!("{name}{TEMPORARY_SUFFIX}"));
     let file = disk.open(&temporary, OpenMode::Create)?;
     file.set_len(0)?;
@@ -112,7 +120,10 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    const KIND: Kind = Kind { magic: *b"TEST", version: 2 };
+    const KIND: Kind = Kind {
+        magic: *b"TEST",
+        version: 2,
+    };
 
     #[test]
     fn every_bit_flip_and_truncation_is_noticed() {
@@ -122,7 +133,10 @@ mod tests {
             for bit in 0..8 {
                 let mut flipped = bytes.clone();
                 flipped[at] ^= 1 << bit;
-                assert!(matches!(decode(KIND, &flipped), Err(FramedError::Damaged(_))), "{at}/{bit}");
+                assert!(
+                    matches!(decode(KIND, &flipped), Err(FramedError::Damaged(_))),
+                    "{at}/{bit}"
+                );
             }
             assert!(decode(KIND, &bytes[..at]).is_err());
         }
@@ -131,6 +145,9 @@ mod tests {
     #[test]
     fn a_newer_version_is_told_from_damage() {
         let newer = encode(Kind { version: 3, ..KIND }, b"");
-        assert!(matches!(decode(KIND, &newer), Err(FramedError::Newer { found: 3, known: 2 })));
+        assert!(matches!(
+            decode(KIND, &newer),
+            Err(FramedError::Newer { found: 3, known: 2 })
+        ));
     }
 }

@@ -24,3 +24,16 @@ pub use partition::{
     ReadMode, TimestampedOffset, TrimError, TruncateError,
 };
 pub use producers::ProducerState;
+
+mod checkpoint;
+mod journal;
+mod recovery;
+mod store;
+
+pub use recovery::{CutLog, RecoveryReport};
+pub use store::{
+    DataDir, FORMAT_VERSION, JournalStep, Known, OpenError, Progress, Store, StoreError,
+    StoreOptions,
+};
+
+pub mod inspect;

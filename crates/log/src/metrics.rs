@@ -24,7 +24,8 @@ impl Histogram {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = BUCKET_BOUNDS_US.partition_point(|bound| *bound < micros);
         self.buckets[bucket].fetch_add(1, Relaxed);
-        self.sum_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.sum_ns
+            .fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// How many durations fell into each bucket (not cumulative); the last has no upper bound.

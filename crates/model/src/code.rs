@@ -140,9 +140,9 @@ codes! {
     IoFailed = 5010, "the disk reported an error",
         "A read or a write failed.",
         "Look at the system's log for the device; then restart.";
-    JournalDamaged = 5011, "the journal is damaged",
-        "A round that was acknowledged cannot be read back.",
-        "Partitions that may have lost records are offline; restore them from a backup.";
+    FileDamaged = 5011, "a file of the data directory is damaged",
+        "A file that is written whole, or synced before it is relied on, fails its checks.",
+        "Nothing was changed. Look with `sapwood storage verify`; restore the directory from a backup.";
     Internal = 9001, "an unexpected error",
         "A fault of Sapwood itself.",
         "Report it with the log around it.";
@@ -179,5 +179,48 @@ impl Code {
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SW{}", self.number())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_is_given_once_and_they_rise() {
+        let numbers: Vec<u16> = Code::all().iter().map(|info| info.code.number()).collect();
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+        assert!(numbers.iter().all(|number| (1_000..10_000).contains(number)));
+    }
+
+    #[test]
+    fn every_code_is_found_by_its_number_and_its_text() {
+        for info in Code::all() {
+            let code = info.code;
+            assert_eq!(Code::from_number(code.number()), Some(code));
+            assert_eq!(Code::parse(&code.to_string()), Some(code));
+            assert_eq!(code.info().code, code);
+        }
+        assert_eq!(Code::parse("SW3006"), Some(Code::TopicExists));
+        assert_eq!(Code::parse("sw3006"), Some(Code::TopicExists));
+        assert_eq!(Code::parse("3006"), Some(Code::TopicExists));
+    }
+
+    #[test]
+    fn what_is_not_a_code_is_refused() {
+        for text in ["", "SW", "SW3", "SW99999", "SWSW3006", "-1", "SW 3006", "TopicExists"] {
+            assert_eq!(Code::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_code_says_what_why_and_what_next() {
+        for CodeInfo { code, title, cause, next } in Code::all() {
+            let is_title = title.starts_with(|c: char| c.is_lowercase()) && !title.ends_with('.');
+            assert!(is_title, "{code}: {title}");
+            for sentence in [cause, next] {
+                assert!(sentence.ends_with('.'), "{code}: {sentence}");
+            }
+        }
     }
 }

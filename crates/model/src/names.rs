@@ -121,3 +121,64 @@ impl fmt::Display for TopicPartition {
         write!(f, "{}/{}", self.topic, self.partition)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_legal_characters_up_to_the_limit_are_taken() {
+        let longest = "x".repeat(TOPIC_NAME_BYTES_MAX);
+        for name in ["a", "flights", "A.b_c-9", "__consumer_offsets", "...", "-", &longest] {
+            assert_eq!(TopicName::new(name).map(|name| name.to_string()), Ok(name.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_name_that_breaks_a_rule_is_refused_with_the_rule() {
+        use InvalidTopicName::{Character, Empty, Reserved, TooLong};
+        assert_eq!(TopicName::new(""), Err(Empty));
+        for name in [".", ".."] {
+            assert_eq!(TopicName::new(name), Err(Reserved { name: name.into() }));
+        }
+        let length = TOPIC_NAME_BYTES_MAX + 1;
+        assert_eq!(TopicName::new(&"x".repeat(length)), Err(TooLong { length }));
+        for (name, character) in
+            [("a/b", '/'), ("a b", ' '), ("caf\u{e9}", '\u{e9}'), ("a\0", '\0'), ("../etc", '/')]
+        {
+            assert_eq!(TopicName::new(name), Err(Character { name: name.into(), character }));
+        }
+    }
+
+    #[test]
+    fn the_message_of_a_refused_name_says_value_and_limit() {
+        let too_long = TopicName::new(&"x".repeat(250)).unwrap_err();
+        assert_eq!(too_long.to_string(), "the topic name is 250 bytes; the limit is 249 bytes");
+    }
+
+    #[test]
+    fn a_topic_id_is_shown_as_kafka_shows_it_and_read_back() {
+        // What Kafka prints for the id whose bytes are 0 to 15.
+        let id = TopicId(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f);
+        assert_eq!(id.to_string(), "AAECAwQFBgcICQoLDA0ODw");
+        for id in [id, TopicId(0), TopicId(u128::MAX)] {
+            assert_eq!(id.to_string().len(), 22);
+            assert_eq!(TopicId::parse(&id.to_string()), Some(id));
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_topic_id_is_refused() {
+        for text in ["", "AAECAwQFBgcICQoLDA0OD", "AAECAwQFBgcICQoLDA0ODw==", "AAECAwQFBgcICQoLDA0O/w"]
+        {
+            assert_eq!(TopicId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_partition_is_named_topic_slash_number() {
+        let topic = TopicName::new("flights").unwrap();
+        let partition = TopicPartition { topic, partition: PartitionId(3) };
+        assert_eq!(partition.to_string(), "flights/3");
+    }
+}

@@ -85,3 +85,31 @@ impl fmt::Display for DirectoryId {
         write!(f, "{:032x}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_goes_on_by_a_number_of_records() {
+        assert_eq!(Offset::ZERO, Offset(0));
+        assert_eq!(Offset(41).add(1), Offset(42));
+        assert_eq!(Offset(i64::MAX as u64).add(1), Offset(1 << 63));
+    }
+
+    #[test]
+    #[should_panic(expected = "offsets stay below 2^63")]
+    fn an_offset_never_wraps() {
+        let _ = Offset(u64::MAX).add(1);
+    }
+
+    #[test]
+    fn numbers_are_shown_bare_and_a_directory_id_in_hex() {
+        assert_eq!(Offset(7).to_string(), "7");
+        assert_eq!(PartitionId(3).to_string(), "3");
+        assert_eq!(LeaderEpoch(1).to_string(), "1");
+        assert_eq!(ProducerId(9).to_string(), "9");
+        assert_eq!(Timestamp::NONE.to_string(), "-1");
+        assert_eq!(DirectoryId(0xab).to_string(), format!("{:0>32}", "ab"));
+    }
+}

@@ -1,0 +1,168 @@
+//! Putting the folders of partitions in order before anything in them is read.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use sapwood_model::TopicId;
+use tracing::{error, info};
+
+use crate::{
+    framed::TEMPORARY_SUFFIX,
+    io::{Disk, Environment, OpenMode},
+    names,
+    partition::PartitionSpec,
+    store::{Known, OpenError, QUARANTINE, TOPICS},
+};
+
+/// A folder that is being made; nothing in it is needed yet.
+pub(crate) const NEW_SUFFIX: &str = ".new";
+/// A folder that is being removed.
+pub(crate) const DELETE_SUFFIX: &str = "-delete";
+const METADATA_BYTES_MAX: usize = 4096;
+
+/// Finishes deletions, removes what was left half made, and sets folders aside that no topic
+/// accounts for. Returns what is wrong with the folders of known partitions, by folder name.
+/// Nothing with a known partition's name is ever removed.
+pub(super) fn sweep(
+    environment: &Environment,
+    root: &Path,
+    known: &Known,
+) -> Result<HashMap<String, String>, OpenError> {
+    let disk = &*environment.disk;
+    let topics = root.join(TOPICS);
+    let expected: HashMap<String, TopicId> = known
+        .partitions
+        .iter()
+        .map(|spec| (folder_of(spec), spec.topic_id))
+        .collect();
+    let mut problems = HashMap::new();
+    for entry in disk.read_dir(&topics).map_err(OpenError::io(&topics))? {
+        let path = topics.join(&entry.name);
+        let half = entry.name.ends_with(DELETE_SUFFIX) || entry.name.ends_with(NEW_SUFFIX);
+        // A topic may be called x-delete: its folder is x-delete-0, so a suffix is never a topic's.
+        if half {
+            remove_tree(disk, &path).map_err(OpenError::io(&path))?;
+            continue;
+        }
+        let found = read_topic_id(disk, &path).map_err(OpenError::io(&path))?;
+        match (found, expected.get(&entry.name)) {
+            (Some(found), Some(id)) if found == *id => {}
+            (Some(found), _) if known.deleted.contains(&found) => {
+                remove_tree(disk, &path).map_err(OpenError::io(&path))?;
+                info!(folder = %entry.name, "finished a deletion");
+            }
+            (None, Some(_)) => {
+                let problem = format!("{} is missing or unreadable", names::METADATA_FILE);
+                problems.insert(entry.name, problem);
+            }
+            (Some(found), Some(id)) => {
+                let problem = format!("its topic id is {found}; the catalog says {id}");
+                problems.insert(entry.name, problem);
+            }
+            (_, None) => {
+                let to = free_name(disk, &root.join(QUARANTINE), &entry.name)
+                    .map_err(OpenError::io(&path))?;
+                disk.rename(&path, &to).map_err(OpenError::io(&path))?;
+                error!(folder = %entry.name, moved_to = %to.display(),
+                    "no topic accounts for this folder; set aside");
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// Makes a partition's folder under a temporary name: `fill` completes it, then it is renamed.
+/// Not durable before the folder of folders is synced.
+pub(crate) fn make(
+    disk: &dyn Disk,
+    topics: &Path,
+    spec: &PartitionSpec,
+    sync: bool,
+) -> io::Result<PathBuf> {
+    let folder = topics.join(folder_of(spec));
+    let temporary = topics.join(format!("{}{NEW_SUFFIX}", folder_of(spec)));
+    match disk.create_dir(&temporary) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            remove_tree(disk, &temporary)?;
+            disk.create_dir(&temporary)?;
+        }
+        made => made?,
+    }
+    let metadata = disk.open(&temporary.join(names::METADATA_FILE), OpenMode::CreateNew)?;
+    metadata.write_at(&[names::metadata_text(spec.topic_id).as_bytes()], 0)?;
+    if sync {
+        metadata.sync_data()?;
+        disk.sync_dir(&temporary)?;
+    }
+    Ok(folder)
+}
+
+/// Gives a folder made by [`make`] its name.
+pub(crate) fn publish(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    let mut temporary = folder.as_os_str().to_owned();
+    temporary.push(NEW_SUFFIX);
+    disk.rename(Path::new(&temporary), folder)
+}
+
+/// The name of a partition's folder.
+pub(crate) fn folder_of(spec: &PartitionSpec) -> String {
+    names::folder_name(&spec.topic, spec.partition)
+}
+
+/// Removes a folder and everything in it. What is not there is removed already.
+pub(crate) fn remove_tree(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let entries = match disk.read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let inner = path.join(&entry.name);
+        match entry.is_dir {
+            true => remove_tree(disk, &inner)?,
+            false => disk.remove_file(&inner)?,
+        }
+    }
+    disk.remove_dir(path)
+}
+
+/// Removes the temporary files that an interrupted write left in a partition's folder.
+pub(super) fn remove_temporary(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
+    for entry in disk.read_dir(folder)? {
+        if entry.name.ends_with(TEMPORARY_SUFFIX) {
+            disk.remove_file(&folder.join(entry.name))?;
+        }
+    }
+    Ok(())
+}
+
+fn read_topic_id(disk: &dyn Disk, folder: &Path) -> io::Result<Option<TopicId>> {
+    let file = match disk.open(&folder.join(names::METADATA_FILE), OpenMode::Read) {
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(None);
+        }
+        file => file?,
+    };
+    let mut text = vec![0; METADATA_BYTES_MAX];
+    let read = file.read_at(&mut text, 0)?;
+    Ok(std::str::from_utf8(&text[..read])
+        .ok()
+        .and_then(names::parse_metadata))
+}
+
+fn free_name(disk: &dyn Disk, folder: &Path, name: &str) -> io::Result<PathBuf> {
+    let taken = disk.read_dir(folder)?;
+    let is_free = |name: &String| taken.iter().all(|entry| entry.name != *name);
+    let numbered = (1..).map(|number| format!("{name}.{number}"));
+    let free = std::iter::once(name.to_owned())
+        .chain(numbered)
+        .find(is_free);
+    Ok(folder.join(free.expect("a folder holds fewer names than there are numbers")))
+}

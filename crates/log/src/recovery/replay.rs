@@ -1,0 +1,808 @@
+//! One partition on its way back: the journal's entries are written to its segments again, then
+//! the log is walked from the checkpoint to where it ends.
+
+use std::{collections::BTreeMap, io, path::PathBuf};
+
+use sapwood_model::{Durability, LeaderEpoch, Offset};
+use tracing::warn;
+
+use super::{
+    folders,
+    walk::{Cursor, SegmentOnDisk, Step, Walker},
+};
+use crate::{
+    checkpoint::PartitionCheckpoint,
+    epochs::EpochList,
+    index::{IndexCounts, IndexedSegment, SegmentIndex},
+    io::{Disk, OpenMode},
+    journal::Entry,
+    names,
+    partition::{OfflineReason, PartitionParts, PartitionSpec, SegmentParts},
+    producers::ProducerTable,
+    store::TouchedFile,
+};
+
+const COPY_BYTES: u64 = 1 << 20;
+
+/// A partition that is being recovered.
+#[derive(Debug)]
+pub(super) struct Replay {
+    pub(super) spec: PartitionSpec,
+    folder: PathBuf,
+    /// Where its segments are known to be safe; all zero for one that no checkpoint covers.
+    checkpoint: PartitionCheckpoint,
+    segments: BTreeMap<Offset, SegmentOnDisk>,
+    /// The journal's entries above the checkpoint, in log order. Their bytes are written already.
+    entries: Vec<Place>,
+    /// Round of the last entry, also of one that the checkpoint covers.
+    last_round: u64,
+    failure: Option<OfflineReason>,
+}
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    base_offset: Offset,
+    end_offset: Offset,
+    segment: Offset,
+    position: u64,
+    bytes: u64,
+    leader_epoch: LeaderEpoch,
+    starts_run: bool,
+}
+
+/// What recovery does beyond the journal's end, and why.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances {
+    /// The page cache is that of the process that wrote the log.
+    pub(super) same_boot: bool,
+    /// The longest unfinished batch that may lie behind the last one, in bytes.
+    pub(super) batch_bytes_max: u64,
+    /// After this round the journal has no damage; 0 when it has none at all.
+    pub(super) damaged_below: u64,
+}
+
+/// A partition that was recovered, or is offline.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) parts: PartitionParts,
+    pub(super) offline: Option<OfflineReason>,
+    /// Files to sync before the checkpoint.
+    pub(super) touched: Vec<TouchedFile>,
+    /// Offsets of whole batches that were found and cut off.
+    pub(super) cut: Option<(Offset, String)>,
+}
+
+/// What the walk rebuilds.
+struct Rebuilt {
+    producers: ProducerTable,
+    epochs: EpochList,
+    indexes: BTreeMap<Offset, SegmentIndex>,
+    /// Where the batches of each walked segment end.
+    ends: BTreeMap<Offset, u64>,
+    /// Parts of segments that no journal entry covers, to be written again.
+    kept: Vec<(Offset, std::ops::Range<u64>)>,
+    end: Cursor,
+    epoch: LeaderEpoch,
+    cut: Option<String>,
+}
+
+impl Replay {
+    /// Looks at what is on disk. `problem`: the folder itself cannot be trusted.
+    pub(super) fn begin(
+        disk: &dyn Disk,
+        spec: PartitionSpec,
+        folder: PathBuf,
+        checkpoint: Option<PartitionCheckpoint>,
+        problem: Option<String>,
+    ) -> io::Result<Self> {
+        let checkpoint = checkpoint.unwrap_or_default();
+        let mut replay = Self {
+            spec,
+            folder,
+            checkpoint,
+            segments: BTreeMap::new(),
+            entries: Vec::new(),
+            last_round: 0,
+            failure: None,
+        };
+        if let Some(problem) = problem {
+            replay.failure = Some(replay.folder_damage(problem));
+            return Ok(replay);
+        }
+        folders::remove_temporary(disk, &replay.folder)?;
+        for entry in disk.read_dir(&replay.folder)? {
+            if let Some(base) = names::parse_segment_file_name(&entry.name) {
+                let path = replay.folder.join(&entry.name);
+                let file = disk.open(&path, OpenMode::Write)?;
+                let bytes = file.len()?;
+                replay
+                    .segments
+                    .insert(base, SegmentOnDisk { path, file, bytes });
+            }
+        }
+        let PartitionCheckpoint {
+            end,
+            segment,
+            position,
+            ..
+        } = replay.checkpoint;
+        // Below the log start, retention may have removed it.
+        let needed = end > replay.spec.log_start && position > 0;
+        let there = replay
+            .segments
+            .get(&segment)
+            .map_or(0, |segment| segment.bytes);
+        if needed && there < position {
+            let file = replay.folder.join(names::segment_file_name(segment));
+            let problem = format!("it has {there} bytes; {position} were synced");
+            let offsets = replay.spec.log_start.max(segment)..end;
+            replay.failure = Some(OfflineReason::Damage {
+                file,
+                position: there,
+                offsets,
+                problem,
+            });
+        }
+        Ok(replay)
+    }
+
+    /// Writes an entry where it belongs, even where the same bytes stand already: what is in the
+    /// page cache may never have reached the disk.
+    pub(super) fn write(&mut self, disk: &dyn Disk, entry: &Entry, round: u64) -> io::Result<()> {
+        self.last_round = self.last_round.max(round);
+        if entry.end_offset <= self.checkpoint.end || self.failure.is_some() {
+            return Ok(());
+        }
+        let place = Place {
+            base_offset: entry.base_offset,
+            end_offset: entry.end_offset,
+            segment: entry.segment,
+            position: entry.position,
+            bytes: entry.bytes.len() as u64,
+            leader_epoch: entry.leader_epoch,
+            starts_run: entry.starts_run,
+        };
+        if let Some(problem) = self.contradiction(&place) {
+            let file = self.folder.join(names::segment_file_name(place.segment));
+            let offsets = self.journal_end().min(place.base_offset)..place.end_offset;
+            let position = place.position;
+            self.failure = Some(OfflineReason::Damage {
+                file,
+                position,
+                offsets,
+                problem,
+            });
+            return Ok(());
+        }
+        let segment = self.segment(disk, place.segment)?;
+        segment.file.write_at(&[&entry.bytes], place.position)?;
+        segment.bytes = segment.bytes.max(place.position + place.bytes);
+        self.entries.push(place);
+        Ok(())
+    }
+
+    /// Finds the log's end, cuts off what is beyond it, and rebuilds what is kept in memory.
+    pub(super) fn settle(mut self, disk: &dyn Disk, now: &Circumstances) -> io::Result<Settled> {
+        if self.failure.is_none()
+            && !now.same_boot
+            && self.spec.config.durability == Durability::Fsync
+            && self.last_round < now.damaged_below
+        {
+            let problem = "the journal is damaged, and may have held records of this partition";
+            self.failure = Some(self.folder_damage(problem.into()));
+        }
+        if let Some(reason) = self.failure.take() {
+            return Ok(self.offline(reason));
+        }
+        let rebuilt = match self.walk(disk, now)? {
+            Ok(rebuilt) => rebuilt,
+            Err(reason) => return Ok(self.offline(reason)),
+        };
+        self.finish(disk, rebuilt)
+    }
+
+    /// After a clean stop: nothing is scanned, only looked at.
+    pub(super) fn open_clean(mut self, disk: &dyn Disk) -> io::Result<Settled> {
+        let PartitionCheckpoint {
+            end,
+            segment,
+            position,
+            ..
+        } = self.checkpoint;
+        let last = self
+            .segments
+            .last_key_value()
+            .map(|(base, segment)| (*base, segment.bytes));
+        if self.failure.is_none()
+            && let Some((base, bytes)) = last
+            && (base, bytes) != (segment, position)
+        {
+            let file = self.folder.join(names::segment_file_name(base));
+            let problem = format!(
+                "after a clean stop, the log ends at byte {bytes} of segment {base}; it ended at \
+                 byte {position} of segment {segment}"
+            );
+            let offsets = segment.min(base)..end;
+            let position = bytes.min(position);
+            self.failure = Some(OfflineReason::Damage {
+                file,
+                position,
+                offsets,
+                problem,
+            });
+        }
+        if let Some(reason) = self.failure.take() {
+            return Ok(self.offline(reason));
+        }
+        let (producers, epochs) = self.decoded()?;
+        let cursor = Cursor {
+            segment,
+            position,
+            offset: end,
+        };
+        let index = match self.load_index(disk, &cursor)? {
+            Ok(index) => index,
+            Err(reason) => return Ok(self.offline(reason)),
+        };
+        let leader_epoch = self.checkpoint.leader_epoch;
+        let parts = self.parts(
+            segment,
+            [(segment, index)].into(),
+            end,
+            leader_epoch,
+            epochs,
+            producers,
+        );
+        Ok(Settled {
+            parts,
+            offline: None,
+            touched: Vec::new(),
+            cut: None,
+        })
+    }
+
+    fn contradiction(&self, place: &Place) -> Option<String> {
+        let expected = self.journal_end();
+        if place.base_offset > expected && !place.starts_run {
+            return Some(format!(
+                "the journal has no record from offset {expected} to {}",
+                place.base_offset
+            ));
+        }
+        if place.position == 0 && place.segment != place.base_offset {
+            return Some("a journal entry begins a segment of another offset".into());
+        }
+        let last = self.entries.last()?;
+        if place.leader_epoch < last.leader_epoch {
+            return Some("the leader epoch falls from one journal entry to the next".into());
+        }
+        if place.base_offset < expected {
+            return Some(format!(
+                "the journal has offset {} twice",
+                place.base_offset
+            ));
+        }
+        let follows = place.starts_run
+            || place.position == 0
+            || (place.segment, place.position) == (last.segment, last.position + last.bytes);
+        (!follows).then(|| "two journal entries stand at places that do not meet".into())
+    }
+
+    /// Behind the last entry, or at the checkpoint.
+    fn journal_end(&self) -> Offset {
+        self.entries
+            .last()
+            .map_or(self.checkpoint.end, |last| last.end_offset)
+    }
+
+    fn segment(&mut self, disk: &dyn Disk, base: Offset) -> io::Result<&mut SegmentOnDisk> {
+        use std::collections::btree_map::Entry as Slot;
+        match self.segments.entry(base) {
+            Slot::Occupied(found) => Ok(found.into_mut()),
+            Slot::Vacant(free) => {
+                let path = self.folder.join(names::segment_file_name(base));
+                let file = disk.open(&path, OpenMode::Create)?;
+                Ok(free.insert(SegmentOnDisk {
+                    path,
+                    file,
+                    bytes: 0,
+                }))
+            }
+        }
+    }
+
+    /// Where the walk begins: at the checkpoint, or at the start of the log start's segment if that
+    /// is higher: between the two, retention may have removed segments.
+    fn start(&self) -> Cursor {
+        let PartitionCheckpoint {
+            end,
+            segment,
+            position,
+            ..
+        } = self.checkpoint;
+        let at_checkpoint = Cursor {
+            segment,
+            position,
+            offset: end,
+        };
+        if self.spec.log_start <= end {
+            return at_checkpoint;
+        }
+        match self.segments.range(..=self.spec.log_start).next_back() {
+            Some((base, _)) if *base > segment => Cursor {
+                segment: *base,
+                position: 0,
+                offset: *base,
+            },
+            _ => at_checkpoint,
+        }
+    }
+
+    fn walk(
+        &self,
+        disk: &dyn Disk,
+        now: &Circumstances,
+    ) -> io::Result<Result<Rebuilt, OfflineReason>> {
+        let start = self.start();
+        let (producers, epochs) = self.decoded()?;
+        let index = match self.load_index(disk, &start)? {
+            Ok(index) => index,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let mut rebuilt = Rebuilt {
+            producers,
+            epochs,
+            indexes: [(start.segment, index)].into(),
+            ends: [(start.segment, start.position)].into(),
+            kept: Vec::new(),
+            end: start,
+            epoch: self.checkpoint.leader_epoch,
+            cut: None,
+        };
+        let mut walker = Walker::new(&self.segments, start, LeaderEpoch(0));
+        for entry in &self.entries {
+            if entry.end_offset <= walker.cursor.offset {
+                continue;
+            }
+            if entry.base_offset > walker.cursor.offset {
+                // It starts a run: before it, the topic's appends were not journaled.
+                self.keep(&mut walker, &mut rebuilt, Some(entry.base_offset))?;
+                if walker.cursor.offset != entry.base_offset {
+                    rebuilt.cut = Some("records before a journaled run were lost".into());
+                    rebuilt.end = walker.cursor;
+                    return Ok(Ok(rebuilt));
+                }
+            }
+            if entry.base_offset == walker.cursor.offset {
+                let Place {
+                    segment,
+                    position,
+                    base_offset: offset,
+                    ..
+                } = *entry;
+                walker.cursor = Cursor {
+                    segment,
+                    position,
+                    offset,
+                };
+            }
+            while walker.cursor.offset < entry.end_offset {
+                let at = walker.cursor;
+                let problem = match walker.step()? {
+                    Step::Batch(header) => {
+                        rebuilt.push(&header, at, self.spec.config.index_interval_bytes);
+                        continue;
+                    }
+                    Step::End => "a journaled batch is not where it was written".into(),
+                    Step::Bad(problem) => problem,
+                };
+                return Ok(Err(self.damage(at, entry.end_offset, problem)));
+            }
+        }
+        let mut found = None;
+        if now.same_boot || self.spec.config.durability == Durability::Os {
+            found = self.keep(&mut walker, &mut rebuilt, None)?;
+            if now.same_boot
+                && let Some(problem) = self.tail_problem(&walker, found.clone(), now)?
+            {
+                return Ok(Err(self.damage(
+                    walker.cursor,
+                    walker.cursor.offset,
+                    problem,
+                )));
+            }
+        }
+        rebuilt.end = walker.cursor;
+        if found.is_none() && matches!(walker.step()?, Step::Batch(_)) {
+            found = Some("the journal does not hold what follows".into());
+        }
+        rebuilt.cut = found;
+        Ok(Ok(rebuilt))
+    }
+
+    /// Takes batches that no journal entry covers, from segment to segment, up to `limit` or to
+    /// where they end. Returns what stands there if it is not an end.
+    fn keep(
+        &self,
+        walker: &mut Walker<'_>,
+        rebuilt: &mut Rebuilt,
+        limit: Option<Offset>,
+    ) -> io::Result<Option<String>> {
+        loop {
+            if limit.is_some_and(|limit| walker.cursor.offset >= limit) {
+                return Ok(None);
+            }
+            let at = walker.cursor;
+            match walker.step()? {
+                Step::Batch(header) => {
+                    rebuilt.push(&header, at, self.spec.config.index_interval_bytes);
+                    rebuilt.keep(at.segment, at.position..walker.cursor.position);
+                }
+                Step::Bad(problem) => return Ok(Some(problem)),
+                Step::End => {
+                    let next = walker.cursor.offset;
+                    if next == at.segment || !self.segments.contains_key(&next) {
+                        return Ok(None);
+                    }
+                    walker.cursor = Cursor {
+                        segment: next,
+                        position: 0,
+                        offset: next,
+                    };
+                    rebuilt.begin(next, self.spec.config.index_interval_bytes);
+                }
+            }
+        }
+    }
+
+    /// In the same boot nothing may lie behind the last batch but the body of one unfinished one.
+    fn tail_problem(
+        &self,
+        walker: &Walker<'_>,
+        bad: Option<String>,
+        now: &Circumstances,
+    ) -> io::Result<Option<String>> {
+        if bad.is_some() {
+            return Ok(bad);
+        }
+        let unfinished = walker.unfinished_bytes()?;
+        if unfinished > now.batch_bytes_max {
+            return Ok(Some(format!(
+                "{unfinished} bytes lie behind the last batch; one unfinished batch has at most {}",
+                now.batch_bytes_max
+            )));
+        }
+        for (base, segment) in self.segments.range(walker.cursor.segment..).skip(1) {
+            let cursor = Cursor {
+                segment: *base,
+                position: 0,
+                offset: *base,
+            };
+            let beyond = Walker::new(&self.segments, cursor, LeaderEpoch(0));
+            if beyond.unfinished_bytes()? > 0 {
+                let found = segment.path.display();
+                return Ok(Some(format!("{found} does not follow the last batch")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Cuts, writes again, and hands over.
+    fn finish(mut self, disk: &dyn Disk, mut rebuilt: Rebuilt) -> io::Result<Settled> {
+        let start = self.start();
+        let mut touched = Vec::new();
+        for (base, range) in &rebuilt.kept {
+            rewrite(&self.segments[base], range.clone())?;
+        }
+        // From the highest down: what a crash leaves is a shorter log, never one with a hole.
+        let beyond: Vec<Offset> = self
+            .segments
+            .range(start.segment..)
+            .map(|(base, _)| *base)
+            .filter(|base| !rebuilt.ends.contains_key(base))
+            .collect();
+        for base in beyond.into_iter().rev() {
+            self.remove_segment(disk, base)?;
+        }
+        for (base, end) in &rebuilt.ends {
+            if let Some(segment) = self.segments.get_mut(base) {
+                segment.file.set_len(*end)?;
+                segment.bytes = *end;
+                touched.push(self.touched(*base));
+            }
+        }
+        let mut end = rebuilt.end;
+        if end.offset < self.spec.log_start {
+            for base in self
+                .segments
+                .keys()
+                .copied()
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+            {
+                self.remove_segment(disk, base)?;
+            }
+            touched.clear();
+            rebuilt.indexes.clear();
+            let log_start = self.spec.log_start;
+            end = Cursor {
+                segment: log_start,
+                position: 0,
+                offset: log_start,
+            };
+        }
+        let below: Vec<Offset> = {
+            let bases: Vec<Offset> = self.segments.keys().copied().collect();
+            let wholly_below = |pair: &[Offset]| pair[1] <= self.spec.log_start;
+            bases
+                .windows(2)
+                .filter(|pair| wholly_below(pair))
+                .map(|pair| pair[0])
+                .collect()
+        };
+        for base in below {
+            self.remove_segment(disk, base)?;
+            touched.retain(|file| file.segment != Some(base));
+        }
+        for (base, index) in &mut rebuilt.indexes {
+            if *base != end.segment && self.segments.contains_key(base) {
+                index.push_latest_time();
+                let encoded = index.encode_from(IndexCounts {
+                    offsets: 0,
+                    times: 0,
+                });
+                for file in encoded.write(disk, &self.folder, *base)? {
+                    touched.push(TouchedFile {
+                        segment: Some(*base),
+                        path: self.folder.clone(),
+                        file,
+                    });
+                }
+            }
+        }
+        // The new epoch begins where the log ends: a client that tracks epochs sees what was cut.
+        let epoch = LeaderEpoch(rebuilt.epoch.max(self.checkpoint.leader_epoch).0 + 1);
+        rebuilt.epochs.truncate(end.offset);
+        rebuilt.epochs.push(epoch, end.offset);
+        let cut = rebuilt.cut.map(|what| (end.offset, what));
+        if let Some((offset, what)) = &cut {
+            warn!(event = "recovery.segment_truncated", topic = %self.spec.topic,
+                partition = %self.spec.partition, log_end_offset = %offset, reason = %what,
+                "cut the end of a log that was not durable");
+        }
+        let Rebuilt {
+            indexes,
+            epochs,
+            producers,
+            ..
+        } = rebuilt;
+        let parts = self.parts(end.segment, indexes, end.offset, epoch, epochs, producers);
+        Ok(Settled {
+            parts,
+            offline: None,
+            touched,
+            cut,
+        })
+    }
+
+    fn parts(
+        &mut self,
+        active: Offset,
+        mut indexes: BTreeMap<Offset, SegmentIndex>,
+        log_end: Offset,
+        leader_epoch: LeaderEpoch,
+        epochs: EpochList,
+        producers: ProducerTable,
+    ) -> PartitionParts {
+        let interval = self.spec.config.index_interval_bytes;
+        let mut segments: Vec<SegmentParts> = self
+            .segments
+            .range(..active)
+            .map(|(base, segment)| SegmentParts {
+                base_offset: *base,
+                bytes: segment.bytes,
+                index: None,
+            })
+            .collect();
+        let index = indexes
+            .remove(&active)
+            .unwrap_or_else(|| SegmentIndex::new(active, interval));
+        let bytes = self
+            .segments
+            .get(&active)
+            .map_or(0, |segment| segment.bytes);
+        segments.push(SegmentParts {
+            base_offset: active,
+            bytes,
+            index: Some(index),
+        });
+        PartitionParts {
+            spec: self.spec.clone(),
+            folder: self.folder.clone(),
+            segments,
+            log_end,
+            leader_epoch,
+            epochs,
+            producers,
+        }
+    }
+
+    /// What there is of a partition that serves nothing. Its files stay as they are.
+    fn offline(&mut self, reason: OfflineReason) -> Settled {
+        let PartitionCheckpoint {
+            segment,
+            end,
+            leader_epoch,
+            ..
+        } = self.checkpoint;
+        let log_end = end.max(self.spec.log_start);
+        let active = if log_end == end { segment } else { log_end };
+        let parts = self.parts(
+            active,
+            BTreeMap::new(),
+            log_end,
+            leader_epoch,
+            EpochList::default(),
+            ProducerTable::default(),
+        );
+        Settled {
+            parts,
+            offline: Some(reason),
+            touched: Vec::new(),
+            cut: None,
+        }
+    }
+
+    fn decoded(&self) -> io::Result<(ProducerTable, EpochList)> {
+        let PartitionCheckpoint {
+            producers, epochs, ..
+        } = &self.checkpoint;
+        let producers = match producers.is_empty() {
+            true => ProducerTable::default(),
+            false => ProducerTable::decode(producers).map_err(io::Error::other)?,
+        };
+        let epochs = EpochList::decode(epochs).ok_or(io::ErrorKind::InvalidData)?;
+        Ok((producers, epochs))
+    }
+
+    /// The index of the segment that the walk begins in, up to there; made anew from the batches
+    /// when its files do not check.
+    fn load_index(
+        &self,
+        disk: &dyn Disk,
+        cursor: &Cursor,
+    ) -> io::Result<Result<SegmentIndex, OfflineReason>> {
+        let interval = self.spec.config.index_interval_bytes;
+        let mut index = SegmentIndex::new(cursor.segment, interval);
+        if cursor.position == 0 || !self.segments.contains_key(&cursor.segment) {
+            return Ok(Ok(index));
+        }
+        let counts = IndexCounts {
+            offsets: self.checkpoint.index_entries,
+            times: self.checkpoint.time_index_entries,
+        };
+        let indexed = IndexedSegment {
+            base_offset: cursor.segment,
+            end_offset: cursor.offset,
+            bytes: cursor.position,
+            interval_bytes: interval,
+        };
+        if let Some(loaded) = SegmentIndex::load(disk, &self.folder, &indexed, counts)? {
+            return Ok(Ok(loaded));
+        }
+        let base = cursor.segment;
+        let start = Cursor {
+            segment: base,
+            position: 0,
+            offset: base,
+        };
+        let mut walker = Walker::new(&self.segments, start, LeaderEpoch(0));
+        while walker.cursor.offset < cursor.offset {
+            let at = walker.cursor;
+            match walker.step()? {
+                Step::Batch(header) => index.push(&header, at.position),
+                Step::End => {
+                    let problem = "the segment ends before its checkpoint".into();
+                    return Ok(Err(self.damage(at, cursor.offset, problem)));
+                }
+                Step::Bad(problem) => return Ok(Err(self.damage(at, cursor.offset, problem))),
+            }
+        }
+        Ok(Ok(index))
+    }
+
+    fn touched(&self, base: Offset) -> TouchedFile {
+        let SegmentOnDisk { path, file, .. } = &self.segments[&base];
+        TouchedFile {
+            segment: Some(base),
+            path: path.clone(),
+            file: file.clone(),
+        }
+    }
+
+    fn remove_segment(&mut self, disk: &dyn Disk, base: Offset) -> io::Result<()> {
+        self.segments.remove(&base);
+        let companions = [
+            names::index_file_name(base),
+            names::time_index_file_name(base),
+            names::snapshot_file_name(base),
+            names::segment_file_name(base),
+        ];
+        for name in companions {
+            match disk.remove_file(&self.folder.join(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn damage(&self, at: Cursor, end: Offset, problem: String) -> OfflineReason {
+        let file = self.folder.join(names::segment_file_name(at.segment));
+        let offsets = at.offset..end.max(at.offset.add(1));
+        OfflineReason::Damage {
+            file,
+            position: at.position,
+            offsets,
+            problem,
+        }
+    }
+
+    fn folder_damage(&self, problem: String) -> OfflineReason {
+        let offsets = self.spec.log_start..self.checkpoint.end.max(self.spec.log_start);
+        OfflineReason::Damage {
+            file: self.folder.clone(),
+            position: 0,
+            offsets,
+            problem,
+        }
+    }
+}
+
+impl Rebuilt {
+    fn push(&mut self, header: &sapwood_record::Header, at: Cursor, interval: u64) {
+        self.begin(at.segment, interval);
+        if let Some(index) = self.indexes.get_mut(&at.segment) {
+            index.push(header, at.position);
+        }
+        self.ends
+            .insert(at.segment, at.position + header.size_bytes() as u64);
+        self.producers.apply(header, header.max_timestamp());
+        self.epochs.push(header.leader_epoch(), at.offset);
+        self.epoch = self.epoch.max(header.leader_epoch());
+    }
+
+    fn begin(&mut self, segment: Offset, interval: u64) {
+        self.indexes
+            .entry(segment)
+            .or_insert_with(|| SegmentIndex::new(segment, interval));
+        self.ends.entry(segment).or_insert(0);
+    }
+
+    fn keep(&mut self, segment: Offset, range: std::ops::Range<u64>) {
+        match self.kept.last_mut() {
+            Some((base, last)) if *base == segment && last.end == range.start => {
+                last.end = range.end;
+            }
+            _ => self.kept.push((segment, range)),
+        }
+    }
+}
+
+/// Writes the same bytes again: the kernel may hold them as clean although they never reached the
+/// disk.
+fn rewrite(segment: &SegmentOnDisk, range: std::ops::Range<u64>) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let mut bytes = vec![0; COPY_BYTES.min(range.end - at) as usize];
+        let read = segment.file.read_at(&mut bytes, at)?;
+        if read < bytes.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        segment.file.write_at(&[&bytes], at)?;
+        at += read as u64;
+    }
+    Ok(())
+}

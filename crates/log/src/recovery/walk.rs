@@ -1,0 +1,182 @@
+//! Walking the batches of a log on disk, checking each one.
+
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use sapwood_model::{LeaderEpoch, Offset};
+use sapwood_record::{Batch, HEADER_BYTES, Header};
+
+use crate::io::File;
+
+const WINDOW_BYTES: u64 = 256 << 10;
+/// Bytes before a batch's length ends: base offset and length word.
+const PREFIX_BYTES: u64 = 12;
+/// What a batch without records would measure behind its length word.
+const LENGTH_MIN: u32 = HEADER_BYTES as u32 - PREFIX_BYTES as u32;
+
+/// A segment's file as it is on disk, with whatever lies behind its last batch.
+#[derive(Debug, Clone)]
+pub(super) struct SegmentOnDisk {
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn File>,
+    pub(super) bytes: u64,
+}
+
+/// A place in a log: the next batch has `offset` and stands at `position` of the segment `segment`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) segment: Offset,
+    pub(super) position: u64,
+    pub(super) offset: Offset,
+}
+
+/// What stands at a cursor.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A batch that checks, and the cursor behind it.
+    Batch(Header),
+    /// A length word of zero, or the end of the file: this segment has no more.
+    End,
+    /// Something else.
+    Bad(String),
+}
+
+/// Reads batches one after another.
+#[derive(Debug)]
+pub(super) struct Walker<'a> {
+    pub(super) segments: &'a BTreeMap<Offset, SegmentOnDisk>,
+    pub(super) cursor: Cursor,
+    /// No batch may have a lower one.
+    pub(super) epoch: LeaderEpoch,
+    window: Window,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    segment: Offset,
+    start: u64,
+    bytes: Bytes,
+}
+
+impl<'a> Walker<'a> {
+    pub(super) fn new(
+        segments: &'a BTreeMap<Offset, SegmentOnDisk>,
+        cursor: Cursor,
+        epoch: LeaderEpoch,
+    ) -> Self {
+        Self {
+            segments,
+            cursor,
+            epoch,
+            window: Window::default(),
+        }
+    }
+
+    /// The segment's file that the cursor is in.
+    pub(super) fn here(&self) -> Option<&'a SegmentOnDisk> {
+        self.segments.get(&self.cursor.segment)
+    }
+
+    /// Checks what stands at the cursor, and moves behind it if it is a batch.
+    pub(super) fn step(&mut self) -> io::Result<Step> {
+        let Some(segment) = self.here() else {
+            return Ok(Step::End);
+        };
+        let left = segment.bytes.saturating_sub(self.cursor.position);
+        if left == 0 {
+            return Ok(Step::End);
+        }
+        let head = self.read(segment, left.min(HEADER_BYTES as u64))?;
+        if head.len() < PREFIX_BYTES as usize || head[8..12] == [0; 4] {
+            let nothing = head
+                .iter()
+                .take(PREFIX_BYTES as usize)
+                .skip(8)
+                .all(|byte| *byte == 0);
+            return Ok(if nothing {
+                Step::End
+            } else {
+                Step::Bad("a batch is cut short".into())
+            });
+        }
+        let Some(header) = Header::read(&head) else {
+            return Ok(Step::Bad("a batch's header is cut short".into()));
+        };
+        let expected = self.cursor.offset;
+        let bad = match () {
+            () if header.length() < LENGTH_MIN => Some("a batch's length is below the minimum"),
+            () if header.size_bytes() as u64 > left => Some("a batch reaches beyond its file"),
+            () if header.magic() != 2 => Some("a batch's magic number is not 2"),
+            () if header.leader_epoch() < self.epoch => Some("a batch's leader epoch falls"),
+            () => None,
+        };
+        if let Some(problem) = bad {
+            return Ok(Step::Bad(problem.into()));
+        }
+        if header.base_offset() != expected {
+            let found = header.base_offset();
+            return Ok(Step::Bad(format!(
+                "a batch has offset {found}; {expected} comes next"
+            )));
+        }
+        let bytes = self.read(segment, header.size_bytes() as u64)?;
+        if let Err(e) = Batch::split(bytes).and_then(|batch| batch.verify_crc()) {
+            return Ok(Step::Bad(e.to_string()));
+        }
+        if header.next_offset() <= expected {
+            return Ok(Step::Bad("a batch holds no offsets".into()));
+        }
+        self.cursor.position += header.size_bytes() as u64;
+        self.cursor.offset = header.next_offset();
+        self.epoch = header.leader_epoch();
+        Ok(Step::Batch(header))
+    }
+
+    /// How far behind the cursor the last byte that is not zero lies, in bytes.
+    pub(super) fn unfinished_bytes(&self) -> io::Result<u64> {
+        let Some(segment) = self.here() else {
+            return Ok(0);
+        };
+        let (mut at, mut last) = (self.cursor.position, self.cursor.position);
+        let mut buffer = vec![0; WINDOW_BYTES as usize];
+        while at < segment.bytes {
+            let step = (segment.bytes - at).min(WINDOW_BYTES) as usize;
+            let read = segment.file.read_at(&mut buffer[..step], at)?;
+            if read == 0 {
+                break;
+            }
+            if let Some(index) = buffer[..read].iter().rposition(|byte| *byte != 0) {
+                last = at + index as u64 + 1;
+            }
+            at += read as u64;
+        }
+        Ok(last - self.cursor.position)
+    }
+
+    /// `count` bytes at the cursor, fewer at the end of the file.
+    fn read(&mut self, segment: &SegmentOnDisk, count: u64) -> io::Result<Bytes> {
+        let Cursor {
+            segment: base,
+            position,
+            ..
+        } = self.cursor;
+        let window = &self.window;
+        let held = window.start..window.start + window.bytes.len() as u64;
+        let inside =
+            window.segment == base && held.start <= position && position + count <= held.end;
+        if !inside {
+            let want = count.max(WINDOW_BYTES).min(segment.bytes - position);
+            let mut bytes = vec![0; want as usize];
+            let read = segment.file.read_at(&mut bytes, position)?;
+            bytes.truncate(read);
+            self.window = Window {
+                segment: base,
+                start: position,
+                bytes: bytes.into(),
+            };
+        }
+        let from = (position - self.window.start) as usize;
+        let to = (from + count as usize).min(self.window.bytes.len());
+        Ok(self.window.bytes.slice(from..to))
+    }
+}

@@ -1,0 +1,744 @@
+//! The store: one data directory with its partitions, its journal and its checkpoints.
+//!
+//! An append goes into its partition's active segment and from there, with everybody else's, into
+//! the next round of the journal ([`commit`]). Checkpoints ([`checkpointing`]) sync the segments
+//! themselves, so that the journal's files can be used again. Three threads do this; the simulator
+//! calls the same steps itself.
+
+pub(crate) mod aside;
+mod ballast;
+mod checkpointing;
+mod commit;
+mod data_dir;
+mod options;
+mod work;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    path::PathBuf,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+    thread,
+};
+
+use parking_lot::{Mutex, RwLock};
+use sapwood_model::{Code, Durability, LeaderEpoch, PartitionId, TopicId, TopicName};
+use tracing::{error, info};
+
+use checkpointing::Scope;
+pub(crate) use checkpointing::TouchedFile;
+pub use commit::JournalStep;
+use commit::{CommitQueue, RoundWriter};
+pub(crate) use data_dir::{
+    ASIDE, BALLAST, CATALOG, CHECKPOINT, CLEAN, JOURNAL, LOCK_FILE, QUARANTINE, TOPICS, read_meta,
+};
+pub use data_dir::{DataDir, FORMAT_VERSION, OpenError};
+pub use options::StoreOptions;
+use work::{Task, Work};
+
+use crate::{
+    checkpoint::{Checkpoint, PartitionKey},
+    durability,
+    epochs::EpochList,
+    io::{Clock, Disk, TailKind},
+    journal::Journal,
+    metrics::StoreMetrics,
+    partition::{
+        OfflineReason, Partition, PartitionParts, PartitionSpec, PartitionState, SegmentParts,
+    },
+    producers::ProducerTable,
+    recovery::{self, RecoveryReport, marker},
+    segment::OpenFiles,
+};
+
+/// Above this many new folders, one sync of the file system replaces one of each.
+const FOLDER_SYNCS_MAX: usize = 8;
+
+/// What the catalog knows when a store is opened.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Every partition of every topic.
+    pub partitions: Vec<PartitionSpec>,
+    /// Topics that were deleted and not yet reported by [`Store::forgotten`].
+    pub deleted: Vec<TopicId>,
+}
+
+/// How far opening a store has come. Read it from any thread.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Partitions to recover; 0 before they are known.
+    pub total: AtomicU64,
+    /// Partitions that are done.
+    pub done: AtomicU64,
+    /// Bytes of batches replayed from the journal.
+    pub bytes: AtomicU64,
+}
+
+/// Why a store could not do what it was asked for.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The data directory takes nothing any more, until it is opened again.
+    #[error("the data directory is read-only: {reason}")]
+    ReadOnly {
+        /// The first failure.
+        reason: Arc<str>,
+    },
+    /// The disk is full, the ballast included. Nothing was changed.
+    #[error("no space left to write {}", path.display())]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl StoreError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::ReadOnly { .. } => Code::ReadOnly,
+            Self::NoSpace { .. } => Code::StorageFull,
+        }
+    }
+}
+
+/// One data directory, open. Dropping it without [`Store::close`] is like a killed process: the next
+/// opening recovers.
+pub struct Store {
+    inner: Arc<Inner>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+pub(crate) struct Inner {
+    dir: DataDir,
+    options: StoreOptions,
+    tail: TailKind,
+    open_files: Arc<OpenFiles>,
+    partitions: RwLock<BTreeMap<PartitionKey, Arc<Partition>>>,
+    commit: CommitQueue,
+    writer: Mutex<RoundWriter>,
+    work: Work,
+    /// The last good one. Held while the next one is taken.
+    checkpoint: Mutex<Checkpoint>,
+    /// Deleted topics whose folders are gone; the next checkpoint passes their entries.
+    deleted: Mutex<BTreeSet<TopicId>>,
+    forgotten: Mutex<Vec<TopicId>>,
+    ballast: ballast::Ballast,
+    failed: OnceLock<Arc<str>>,
+    metrics: StoreMetrics,
+}
+
+impl Store {
+    /// Opens a data directory: recovers what the last process left, checkpoints it, and is ready to
+    /// append. Blocks for as long as recovery takes; `progress` tells how far it is.
+    ///
+    /// # Errors
+    /// [`OpenError`]. Damage in single partitions is not an error here: they are offline
+    /// ([`Partition::state`]), and the report counts them.
+    pub fn open(
+        dir: DataDir,
+        options: StoreOptions,
+        known: Known,
+        progress: &Progress,
+    ) -> Result<(Arc<Self>, RecoveryReport), OpenError> {
+        options.check()?;
+        let environment = dir.environment().clone();
+        let root = dir.path().to_owned();
+        let checkpoint_path = root.join(CHECKPOINT);
+        let clean = marker::is_there(&environment, &root)?;
+        let checkpoint = match Checkpoint::read(&*environment.disk, &checkpoint_path)? {
+            Some(checkpoint) => checkpoint,
+            None if known.partitions.is_empty() && is_unused(&dir)? => Checkpoint {
+                boot_id: options.boot_id.clone(),
+                first_round: 1,
+                ..Checkpoint::default()
+            },
+            None => return Err(OpenError::damaged(&checkpoint_path, "it is missing")),
+        };
+        let outcome = recovery::recover(&recovery::Input {
+            environment: &environment,
+            root: &root,
+            directory: dir.id(),
+            options: &options,
+            known: &known,
+            checkpoint: &checkpoint,
+            clean,
+            progress,
+        })?;
+        let journal_folder = root.join(JOURNAL);
+        let journal = Journal::open(
+            environment.clone(),
+            &journal_folder,
+            dir.id(),
+            options.journal_files,
+            options.journal_file_bytes,
+            &outcome.scan,
+        )
+        .map_err(OpenError::io(&journal_folder))?;
+        let ballast = ballast::Ballast::open(&dir, options.ballast_bytes);
+        let tail = options
+            .tail
+            .unwrap_or_else(|| environment.disk.tail_kind(&root));
+        let inner = Arc::new(Inner {
+            tail,
+            open_files: Arc::new(OpenFiles::new(options.open_files_max)),
+            partitions: RwLock::default(),
+            commit: CommitQueue::default(),
+            writer: Mutex::new(RoundWriter::new(journal)),
+            work: Work::default(),
+            checkpoint: Mutex::new(checkpoint),
+            deleted: Mutex::new(known.deleted.into_iter().collect()),
+            forgotten: Mutex::default(),
+            ballast,
+            failed: OnceLock::new(),
+            metrics: StoreMetrics::default(),
+            dir,
+            options,
+        });
+        inner.adopt(outcome.partitions)?;
+        let scope = if clean { Scope::Dirty } else { Scope::All };
+        let checkpointed = inner.take_checkpoint(scope);
+        checkpointed.map_err(|e| OpenError::io(&checkpoint_path)(io::Error::other(e)))?;
+        marker::remove(&environment, &root).map_err(OpenError::io(&root))?;
+        inner.work.want_prewrite();
+        let report = outcome.report;
+        info!(
+            clean = report.clean,
+            rounds = report.rounds,
+            bytes = report.replayed_bytes,
+            offline = report.offline,
+            "opened the data directory"
+        );
+        Ok((
+            Arc::new(Self {
+                inner,
+                threads: Mutex::default(),
+            }),
+            report,
+        ))
+    }
+
+    /// Makes a partition. Call it once the catalog's record is durable. Blocks; the folder is
+    /// durable when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the catalog's record then makes the next opening try again.
+    pub fn create_partition(&self, spec: PartitionSpec) -> Result<Arc<Partition>, StoreError> {
+        let mut made = self.create_partitions(vec![spec])?;
+        Ok(made.pop().expect("one was asked for"))
+    }
+
+    /// As [`Store::create_partition`], for many at once with few syncs.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn create_partitions(
+        &self,
+        specs: Vec<PartitionSpec>,
+    ) -> Result<Vec<Arc<Partition>>, StoreError> {
+        let inner = &self.inner;
+        inner.refuse_if_read_only()?;
+        let (disk, topics) = (inner.disk(), inner.dir.path().join(TOPICS));
+        let each = specs.len() <= FOLDER_SYNCS_MAX;
+        let made = inner.relieved(&mut || {
+            for spec in &specs {
+                recovery::make(disk, &topics, spec, each)?;
+            }
+            if !each {
+                disk.sync_filesystem(&topics)?;
+            }
+            for spec in &specs {
+                recovery::publish(disk, &topics.join(recovery::folder_of(spec)))?;
+            }
+            disk.sync_dir(&topics)
+        });
+        made.map_err(|e| inner.failure(&topics, "make a partition in", e))?;
+        let mut partitions = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let key = (spec.topic_id, spec.partition);
+            let partition = inner.assemble(PartitionParts {
+                folder: topics.join(recovery::folder_of(&spec)),
+                segments: vec![SegmentParts {
+                    base_offset: spec.log_start,
+                    bytes: 0,
+                    index: None,
+                }],
+                log_end: spec.log_start,
+                leader_epoch: LeaderEpoch(0),
+                epochs: EpochList::default(),
+                producers: ProducerTable::default(),
+                spec,
+            });
+            inner.partitions.write().insert(key, Arc::clone(&partition));
+            partitions.push(partition);
+        }
+        Ok(partitions)
+    }
+
+    /// A partition of this store.
+    pub fn partition(&self, topic: TopicId, partition: PartitionId) -> Option<Arc<Partition>> {
+        self.inner
+            .partitions
+            .read()
+            .get(&(topic, partition))
+            .cloned()
+    }
+
+    /// Every partition, by topic id and number.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.inner.partitions.read().values().cloned().collect()
+    }
+
+    /// Removes a topic's partitions and their files. Call it once the catalog's record is durable.
+    /// Blocks, for longer the more there is to remove; readers go on with what they hold.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next opening finishes the deletion.
+    pub fn delete_topic(&self, name: &TopicName, topic: TopicId) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let (disk, topics) = (inner.disk(), inner.dir.path().join(TOPICS));
+        let mut removed = Vec::new();
+        for partition in self
+            .partitions()
+            .into_iter()
+            .filter(|p| p.spec().topic_id == topic)
+        {
+            partition.abandon();
+            let number = partition.spec().partition;
+            inner.partitions.write().remove(&(topic, number));
+            let folder = partition.folder();
+            let marked = topics.join(format!(
+                "{name}-{number}.{topic}{}",
+                recovery::DELETE_SUFFIX
+            ));
+            inner
+                .relieved(&mut || disk.rename(&folder, &marked))
+                .map_err(|e| inner.failure(&folder, "rename", e))?;
+            removed.push(marked);
+        }
+        let gone = inner.relieved(&mut || {
+            disk.sync_dir(&topics)?;
+            removed
+                .iter()
+                .try_for_each(|folder| recovery::remove_tree(disk, folder))?;
+            disk.sync_dir(&topics)
+        });
+        gone.map_err(|e| inner.failure(&topics, "remove a topic from", e))?;
+        inner.deleted.lock().insert(topic);
+        Ok(())
+    }
+
+    /// Deleted topics that the catalog may forget: their folders are gone and no journal entry of
+    /// theirs is needed any more. Each is reported once.
+    pub fn forgotten(&self) -> Vec<TopicId> {
+        std::mem::take(&mut self.inner.forgotten.lock())
+    }
+
+    /// The first half of changing a live topic's durability; the catalog's record comes between it
+    /// and [`Store::finish_durability`]. Blocks.
+    ///
+    /// To fsync: from now on appends enter the journal and wait for it; returns once everything
+    /// before is synced. To os: returns once what waits in the journal is durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the partition then is as durable as before or more so.
+    pub fn begin_durability(
+        &self,
+        partition: &Arc<Partition>,
+        to: Durability,
+    ) -> Result<(), StoreError> {
+        self.inner.refuse_if_read_only()?;
+        match to {
+            Durability::Fsync => {
+                partition.begin_journaling();
+                self.inner.take_checkpoint(Scope::Dirty)
+            }
+            Durability::Os => {
+                let end = partition.bounds().log_end;
+                while partition.bounds().high_watermark < end
+                    && matches!(partition.state(), PartitionState::Online)
+                {
+                    self.inner.refuse_if_read_only()?;
+                    self.inner
+                        .commit
+                        .push(partition, 0, true, self.inner.clock());
+                    if self.inner.commit_round() == JournalStep::Full {
+                        self.inner.take_checkpoint(Scope::Dirty)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The second half: call it once the catalog's record is durable.
+    pub fn finish_durability(&self, partition: &Partition, to: Durability) {
+        if to == Durability::Os {
+            partition.end_journaling();
+        }
+    }
+
+    /// Syncs everything and lets the journal's files be used again. Durable when it returns. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        self.inner.take_checkpoint(Scope::Dirty)
+    }
+
+    /// Runs `op`; when the disk is full, gives up the ballast's space and tries once more. For
+    /// writes that must succeed on a full disk: the catalog's, deletes. Blocks.
+    ///
+    /// # Errors
+    /// What `op` fails with.
+    pub fn with_ballast<T>(&self, mut op: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let mut result = None;
+        self.inner.relieved(&mut || {
+            result = Some(op()?);
+            Ok(())
+        })?;
+        Ok(result.expect("it was set where op succeeded"))
+    }
+
+    /// Whether the ballast's space is given up: the disk is, or was until now, full.
+    pub fn is_out_of_ballast(&self) -> bool {
+        self.inner.ballast.is_released()
+    }
+
+    /// Why the data directory takes no more appends, once it does not.
+    pub fn read_only(&self) -> Option<Arc<str>> {
+        self.inner.failed.get().cloned()
+    }
+
+    /// Starts the threads that commit, maintain and checkpoint. Without them whoever drives the store
+    /// calls [`Store::step_journal`] and [`Store::step_maintenance`].
+    pub fn start(&self) {
+        let mut threads = self.threads.lock();
+        if !threads.is_empty() {
+            return;
+        }
+        let mut spawn = |name: &str, run: fn(&Inner)| {
+            let inner = Arc::clone(&self.inner);
+            let thread = thread::Builder::new()
+                .name(name.into())
+                .spawn(move || run(&inner));
+            threads.push(thread.expect("the system has room for three more threads"));
+        };
+        spawn("sapwood-journal", Inner::journal_loop);
+        spawn("sapwood-maintain", Inner::maintenance_loop);
+        spawn("sapwood-checkpoint", Inner::checkpoint_loop);
+    }
+
+    /// One round of the journal, if anything waits. Blocks.
+    pub fn step_journal(&self) -> JournalStep {
+        self.inner.commit_round()
+    }
+
+    /// Background work that is due: partitions' maintenance, a file of the journal written ahead, a
+    /// checkpoint. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`] of the checkpoint.
+    pub fn step_maintenance(&self) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        while let Some(task) = inner.work.take() {
+            inner.run(task);
+        }
+        let stalled = inner.writer.lock().is_stalled();
+        if stalled
+            || inner
+                .work
+                .checkpoint_is_due(&inner.options, inner.clock().elapsed())
+        {
+            inner.take_checkpoint(Scope::Dirty)?;
+        }
+        Ok(())
+    }
+
+    /// A clean stop: what waits becomes durable, everything is synced, and the next opening scans
+    /// nothing. Appends are refused from its start on. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next opening then recovers.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        loop {
+            match inner.commit_round() {
+                JournalStep::Synced => {}
+                JournalStep::Full => inner.take_checkpoint(Scope::Dirty)?,
+                JournalStep::Idle | JournalStep::ReadOnly => break,
+            }
+        }
+        self.stop_threads();
+        inner.refuse_if_read_only()?;
+        let mut cuts = BTreeMap::new();
+        let mut clean = true;
+        for partition in self.partitions() {
+            let spec = partition.spec();
+            match partition.close() {
+                Ok(cut) => drop(cuts.insert((spec.topic_id, spec.partition), cut)),
+                Err(_) => clean = false,
+            }
+        }
+        // An append may have come between the last round and the closing of its partition.
+        while inner.commit_round() == JournalStep::Synced {}
+        inner.take_checkpoint(Scope::Closing(cuts))?;
+        let offline = |partition: &Arc<Partition>| {
+            matches!(partition.state(), PartitionState::Offline { .. })
+        };
+        // A partition that is offline needs recovery; the marker would skip it.
+        if clean && !self.partitions().iter().any(offline) {
+            let (environment, root) = (inner.dir.environment(), inner.dir.path());
+            inner
+                .relieved(&mut || marker::set(environment, root, inner.dir.id()))
+                .map_err(|e| inner.failure(&root.join(CLEAN), "write", e))?;
+        }
+        Ok(())
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.inner.metrics
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> &DataDir {
+        &self.inner.dir
+    }
+
+    /// The settings that it was opened with.
+    pub fn options(&self) -> &StoreOptions {
+        &self.inner.options
+    }
+
+    fn stop_threads(&self) {
+        self.inner.commit.stop();
+        self.inner.work.stop();
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                error!("a background thread of the store has panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.stop_threads();
+        self.inner.commit.clear();
+        self.inner.work.clear();
+        self.inner.writer.lock().clear();
+        self.inner.partitions.write().clear();
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("path", &self.inner.dir.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("path", &self.dir.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Takes over what recovery found, and syncs what it wrote.
+    fn adopt(self: &Arc<Self>, recovered: Vec<recovery::Recovered>) -> Result<(), OpenError> {
+        let files: usize = recovered
+            .iter()
+            .map(|recovered| recovered.touched.len())
+            .sum();
+        let together =
+            files > FOLDER_SYNCS_MAX && self.disk().sync_filesystem(self.dir.path()).is_ok();
+        for recovery::Recovered {
+            parts,
+            mut offline,
+            touched,
+        } in recovered
+        {
+            let key = (parts.spec.topic_id, parts.spec.partition);
+            let folder = parts.folder.clone();
+            if !together && !touched.is_empty() {
+                for TouchedFile { path, file, .. } in touched {
+                    if let Err(error) = file.sync_data() {
+                        let operation = "sync";
+                        offline.get_or_insert(OfflineReason::Io {
+                            operation,
+                            file: path,
+                            error,
+                        });
+                    }
+                }
+                self.disk()
+                    .sync_dir(&folder)
+                    .map_err(OpenError::io(&folder))?;
+            }
+            let partition = self.assemble(parts);
+            if let Some(reason) = offline {
+                partition.take_offline(reason);
+            }
+            self.partitions.write().insert(key, partition);
+        }
+        Ok(())
+    }
+
+    fn assemble(self: &Arc<Self>, parts: PartitionParts) -> Arc<Partition> {
+        let durability: Arc<dyn durability::Durability> = Arc::clone(self) as _;
+        Partition::assemble(
+            parts,
+            self.dir.environment().clone(),
+            self.tail,
+            Arc::clone(&self.open_files),
+            durability,
+        )
+    }
+
+    fn disk(&self) -> &dyn Disk {
+        &*self.dir.environment().disk
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        &*self.dir.environment().clock
+    }
+
+    fn refuse_if_read_only(&self) -> Result<(), StoreError> {
+        match self.failed.get() {
+            Some(reason) => Err(StoreError::ReadOnly {
+                reason: Arc::clone(reason),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the data directory read-only. The first reason is kept, and returned.
+    fn fail(&self, reason: &str) -> Arc<str> {
+        let mut first = false;
+        let kept = self.failed.get_or_init(|| {
+            first = true;
+            reason.into()
+        });
+        if first {
+            error!(event = "disk.rejecting", %reason, "the data directory is read-only");
+            for partition in self.partitions.read().values() {
+                partition.notify_failed();
+            }
+        }
+        Arc::clone(kept)
+    }
+
+    /// As [`Self::fail`], but a full disk changes nothing.
+    fn failure(&self, path: &std::path::Path, operation: &str, error: io::Error) -> StoreError {
+        if error.kind() == io::ErrorKind::StorageFull {
+            return StoreError::NoSpace {
+                path: path.to_owned(),
+            };
+        }
+        let reason = self.fail(&format!(
+            "could not {operation} {}: {error}",
+            path.display()
+        ));
+        StoreError::ReadOnly { reason }
+    }
+
+    /// Runs `op`; when the disk is full, gives up the ballast and tries once more.
+    fn relieved(&self, op: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        let held = !self.ballast.is_released();
+        let result = self.ballast.with(op);
+        if held && self.ballast.is_released() {
+            self.work.ballast_released();
+        }
+        result
+    }
+
+    fn run(&self, task: Task) {
+        match task {
+            Task::Partition(partition) => {
+                let now = self.dir.environment().clock.now();
+                if partition.maintain(now) {
+                    self.work.push(&partition);
+                }
+            }
+            Task::Prewrite => {
+                let Some(prewrite) = self.writer.lock().journal.begin_prewrite() else {
+                    return;
+                };
+                let done = prewrite.run();
+                if let Err(error) = &done {
+                    info!(%error, "a journal file could not be written ahead");
+                }
+                self.writer
+                    .lock()
+                    .journal
+                    .end_prewrite(&prewrite, done.is_ok());
+            }
+            Task::RestoreBallast => drop(self.ballast.restore()),
+        }
+    }
+
+    fn journal_loop(&self) {
+        let StoreOptions {
+            commit_delay,
+            commit_bytes,
+            ..
+        } = self.options;
+        while self.commit.wait(commit_delay, commit_bytes, self.clock()) {
+            let mut seen = self.commit.checkpoints();
+            while self.commit_round() == JournalStep::Full {
+                if !self.commit.wait_for_checkpoint(seen) {
+                    return;
+                }
+                seen = self.commit.checkpoints();
+            }
+        }
+    }
+
+    fn maintenance_loop(&self) {
+        while let Some(task) = self.work.wait(|| self.ballast.is_released()) {
+            self.run(task);
+        }
+    }
+}
+
+impl durability::Durability for Inner {
+    fn appended(&self, partition: &Arc<Partition>, bytes: u64, urgent: bool) {
+        self.commit.push(partition, bytes, urgent, self.clock());
+    }
+
+    fn wants_maintenance(&self, partition: &Arc<Partition>) {
+        self.work.push(partition);
+    }
+
+    fn dirtied(&self, _: &Arc<Partition>, bytes: u64) {
+        self.work
+            .dirtied(bytes, self.options.os_checkpoint_bytes, self.clock());
+    }
+
+    fn read_only(&self) -> Option<Arc<str>> {
+        self.failed.get().cloned()
+    }
+
+    fn with_ballast(&self, op: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        self.relieved(op)
+    }
+
+    fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
+    }
+}
+
+/// Whether nothing was ever kept in this directory.
+fn is_unused(dir: &DataDir) -> Result<bool, OpenError> {
+    let topics = dir.path().join(TOPICS);
+    let folders = dir
+        .environment()
+        .disk
+        .read_dir(&topics)
+        .map_err(OpenError::io(&topics))?;
+    Ok(folders.is_empty())
+}
