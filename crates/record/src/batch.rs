@@ -170,11 +170,38 @@ impl std::iter::FusedIterator for Batches {}
 
 /// CRC-32C (Castagnoli) of the parts as if they were one piece.
 pub fn crc32c(parts: &[&[u8]]) -> u32 {
-    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    let mut crc = Crc32c::new();
     for part in parts {
-        digest.update(part);
+        crc.update(part);
     }
-    u32::try_from(digest.finalize()).expect("a CRC-32 has 32 bits")
+    crc.finish()
+}
+
+/// CRC-32C (Castagnoli) of bytes that come piece by piece, for a batch that is not held in memory.
+#[derive(Debug, Clone)]
+pub struct Crc32c(Digest);
+
+impl Crc32c {
+    /// Of no bytes: 0.
+    pub fn new() -> Self {
+        Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
+    }
+
+    /// Goes on with these bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Of everything so far.
+    pub fn finish(&self) -> u32 {
+        u32::try_from(self.0.finalize()).expect("a CRC-32 has 32 bits")
+    }
+}
+
+impl Default for Crc32c {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What every batch obeys, at the start of `bytes`: magic, length within the bytes, no negative

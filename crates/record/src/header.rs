@@ -15,8 +15,8 @@ pub const LENGTH_POSITION: usize = 8;
 /// The bytes before what the length word counts: the base offset and the length word itself.
 pub(crate) const UNCOUNTED_BYTES: usize = 12;
 
-/// Where the bytes that the CRC covers start.
-pub(crate) const CRC_START: usize = 21;
+/// Where the bytes that the CRC covers start; they go on to the end of the batch.
+pub const CRC_START: usize = 21;
 
 /// The length word of a batch without records.
 pub(crate) const LENGTH_MIN: u32 = (HEADER_BYTES - UNCOUNTED_BYTES) as u32;

@@ -48,10 +48,10 @@ mod records;
 mod validate;
 mod varint;
 
-pub use batch::{Batch, Batches, batches, crc32c};
+pub use batch::{Batch, Batches, Crc32c, batches, crc32c};
 pub use builder::{BatchBuilder, RecordInput};
 pub use codec::Codec;
 pub use error::{BatchError, RecordFault};
-pub use header::{HEADER_BYTES, Header, LENGTH_POSITION, ProducerStamp};
+pub use header::{CRC_START, HEADER_BYTES, Header, LENGTH_POSITION, ProducerStamp};
 pub use records::{Record, RecordHeader, Records};
 pub use validate::{Rules, TimestampRule, validate};
