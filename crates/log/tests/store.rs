@@ -45,6 +45,12 @@ fn spec(id: u128, durability: Durability) -> PartitionSpec {
     }
 }
 
+/// With segments of 64 KiB instead of 4.
+fn roomy(mut spec: PartitionSpec) -> PartitionSpec {
+    spec.config.segment_bytes = 64 << 10;
+    spec
+}
+
 fn options(boot: &str) -> StoreOptions {
     StoreOptions {
         ballast_bytes: 0,
@@ -253,7 +259,7 @@ fn a_clean_stop_is_opened_without_a_scan_and_without_a_new_epoch() {
 #[test]
 fn the_journal_is_used_again_and_again() {
     let dir = TempDir::new().unwrap();
-    let spec = spec(1, Durability::Fsync);
+    let spec = roomy(spec(1, Durability::Fsync));
     let (store, _) = open(dir.path(), "a", &[]);
     let partition = store.create_partition(spec.clone()).unwrap();
     for round in 0..40 {
@@ -313,7 +319,7 @@ fn damage_below_the_checkpoint_takes_one_partition_offline_and_says_where() {
 #[test]
 fn what_the_journal_has_of_an_offline_partition_outlives_the_journal() {
     let dir = TempDir::new().unwrap();
-    let specs = [spec(1, Durability::Fsync), spec(2, Durability::Fsync)];
+    let specs = [spec(1, Durability::Fsync), roomy(spec(2, Durability::Fsync))];
     let (store, _) = open(dir.path(), "a", &[]);
     for spec in &specs {
         fill(&store.create_partition(spec.clone()).unwrap(), 0..10);
@@ -416,6 +422,7 @@ fn deleted_topics_are_forgotten_and_their_names_can_be_used_again() {
         store.forgotten().is_empty(),
         "the journal still has its entries"
     );
+    drop(partition);
     let new = PartitionSpec {
         topic_id: TopicId(9),
         ..old.clone()
@@ -491,7 +498,7 @@ fn the_threads_commit_and_checkpoint_by_themselves() {
     let dir = TempDir::new().unwrap();
     let (store, _) = open(dir.path(), "a", &[]);
     store.start();
-    let partition = store.create_partition(spec(1, Durability::Fsync)).unwrap();
+    let partition = store.create_partition(roomy(spec(1, Durability::Fsync))).unwrap();
     for n in 0..4000_u32 {
         append(&partition, &format!("{n:0100}"));
     }
@@ -502,7 +509,7 @@ fn the_threads_commit_and_checkpoint_by_themselves() {
     }
     store.close().unwrap();
     drop((partition, store));
-    let (store, report) = open(dir.path(), "b", &[spec(1, Durability::Fsync)]);
+    let (store, report) = open(dir.path(), "b", &[roomy(spec(1, Durability::Fsync))]);
     assert!(report.clean);
     let partition = store.partition(TopicId(1), PartitionId(0)).unwrap();
     assert_eq!(values(&partition), numbered(0..4000));

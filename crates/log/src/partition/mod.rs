@@ -420,7 +420,11 @@ impl Partition {
         self.abandoned.store(true, Ordering::Release);
         self.closed.store(true, Ordering::Release);
         let _upkeep = self.upkeep.lock();
+        // From here on no entry of it enters the journal: once the catalog has forgotten the topic,
+        // recovery would not know whose it is.
+        *self.cursor.lock() = None;
         let mut writer = self.writer.lock();
+        writer.journaled = false;
         writer.next = None;
         let view = self.view.load();
         for segment in &view.segments {
