@@ -123,7 +123,7 @@ impl Inner {
         let mut cuts = Vec::new();
         for (key, partition) in partitions {
             let before = last.partitions.get(&key);
-            let online = matches!(partition.state(), PartitionState::Online);
+            let online = !is_offline(&partition);
             let closed = closing.remove(&key);
             let dirty = all || closed.is_some() || partition.is_dirty() || before.is_none();
             if !online || !dirty {
@@ -140,7 +140,9 @@ impl Inner {
             let mut cut = closed.unwrap_or_else(|| partition.cut());
             let written = self.relieved(&mut || cut.write_indexes());
             let failed = written.is_err();
-            if let Err(error) = written {
+            if let Err(error) = written
+                && self.holds(&partition)
+            {
                 self.take_offline(&partition, "write the indexes of", error);
             }
             cuts.push(Cutting {
@@ -188,12 +190,7 @@ impl Inner {
                 cutting.failed = true;
                 self.take_offline(&cutting.partition, "sync", error);
             }
-            if let Some(version) = cutting.partition.folder_dirty() {
-                let folder = cutting.partition.folder();
-                disk.sync_dir(&folder)
-                    .map_err(|e| self.failure(&folder, "sync", e))?;
-                cutting.partition.folder_synced(version);
-            }
+            self.sync_names(&cutting.partition)?;
         }
         for folder in [root.join(TOPICS), root.to_owned()] {
             disk.sync_dir(&folder)
@@ -202,19 +199,36 @@ impl Inner {
         Ok(())
     }
 
+    /// Syncs a partition's folder if a name in it is not: a crash can lose a new file's name.
+    pub(super) fn sync_names(&self, partition: &Partition) -> Result<(), StoreError> {
+        let Some(version) = partition.folder_dirty() else {
+            return Ok(());
+        };
+        let folder = partition.folder();
+        match self.disk().sync_dir(&folder) {
+            Ok(()) => partition.folder_synced(version),
+            Err(error) if self.holds(partition) => {
+                return Err(self.failure(&folder, "sync", error));
+            }
+            // Its topic was deleted meanwhile, and the folder has another name or is gone.
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the partition was not deleted.
+    fn holds(&self, partition: &Partition) -> bool {
+        let key = (partition.spec().topic_id, partition.spec().partition);
+        self.partitions.read().contains_key(&key)
+    }
+
     /// Copies the journal entries aside that this checkpoint passes, for partitions that are
     /// offline, and carries over what was copied before.
     fn set_aside(&self, last: &Checkpoint, next: &mut Checkpoint) -> Result<(), StoreError> {
-        let offline: Vec<PartitionKey> = {
+        let offline: Vec<(PartitionKey, Arc<Partition>)> = {
             let partitions = self.partitions.read();
-            let is_offline = |partition: &Arc<Partition>| {
-                matches!(partition.state(), PartitionState::Offline { .. })
-            };
-            partitions
-                .iter()
-                .filter(|(_, p)| is_offline(p))
-                .map(|(key, _)| *key)
-                .collect()
+            let offline = partitions.iter().filter(|(_, partition)| is_offline(partition));
+            offline.map(|(key, partition)| (*key, Arc::clone(partition))).collect()
         };
         if offline.is_empty() {
             return Ok(());
@@ -222,12 +236,10 @@ impl Inner {
         let (disk, folder) = (self.disk(), self.dir.path().join(JOURNAL));
         let scan = journal::scan(disk, &folder, self.dir.id(), Some(last.first_round), 0)
             .map_err(|e| self.failure(&folder, "read", e))?;
-        for key in offline {
+        for (key, partition) in offline {
             // One that went offline during this checkpoint keeps its last good entry, too.
-            let before = last.partitions.get(&key).cloned();
-            let Some(mut entry) = before.or_else(|| next.partitions.get(&key).cloned()) else {
-                continue;
-            };
+            let before = last.partitions.get(&key).or(next.partitions.get(&key)).cloned();
+            let mut entry = before.unwrap_or_else(|| self.unknown_entry(&partition));
             let mut names = Vec::new();
             let environment = self.dir.environment();
             let root = self.dir.path();
@@ -318,4 +330,8 @@ impl Inner {
             }
         }
     }
+}
+
+fn is_offline(partition: &Partition) -> bool {
+    matches!(partition.state(), PartitionState::Offline { .. })
 }

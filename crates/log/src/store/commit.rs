@@ -208,15 +208,9 @@ impl Inner {
         self.metrics
             .journal_sync
             .record(self.clock().elapsed().saturating_sub(started));
-        // Sync the folder of a segment that was begun: a crash can lose the new file's name.
         for (partition, _) in &round {
-            if let Some(version) = partition.folder_dirty() {
-                let folder = partition.folder();
-                if let Err(e) = self.disk().sync_dir(&folder) {
-                    self.fail(&format!("{} could not be synced: {e}", folder.display()));
-                    return JournalStep::ReadOnly;
-                }
-                partition.folder_synced(version);
+            if self.sync_names(partition).is_err() {
+                return JournalStep::ReadOnly;
             }
         }
         for (partition, entry) in &round {
