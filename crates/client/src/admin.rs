@@ -242,10 +242,9 @@ impl Admin {
         };
         let answer = self
             .connections
-            .call(false, async |channel| {
-                TopicServiceClient::new(channel)
-                    .create_topic(request.clone())
-                    .await
+            .call(false, |channel| {
+                let request = request.clone();
+                async move { TopicServiceClient::new(channel).create_topic(request).await }
             })
             .await?;
         Ok(topic_from(answer.into_inner().topic))
@@ -258,7 +257,7 @@ impl Admin {
     pub async fn list_topics(&self) -> Result<Vec<Topic>, Error> {
         let answer = self
             .connections
-            .call(true, async |channel| {
+            .call(true, |channel| async move {
                 let request = v1::ListTopicsRequest {
                     include_internal: false,
                 };
@@ -322,11 +321,14 @@ impl Admin {
     ) -> Result<v1::DescribeTopicResponse, Error> {
         let answer = self
             .connections
-            .call(repeatable, async |channel| {
-                TopicServiceClient::new(channel)
-                    .max_decoding_message_size(ANSWER_BYTES_MAX)
-                    .describe_topic(request.clone())
-                    .await
+            .call(repeatable, |channel| {
+                let request = request.clone();
+                async move {
+                    TopicServiceClient::new(channel)
+                        .max_decoding_message_size(ANSWER_BYTES_MAX)
+                        .describe_topic(request)
+                        .await
+                }
             })
             .await?;
         Ok(answer.into_inner())
@@ -351,10 +353,9 @@ impl Admin {
             }
         }
         self.connections
-            .call(false, async |channel| {
-                TopicServiceClient::new(channel)
-                    .alter_topic(request.clone())
-                    .await
+            .call(false, |channel| {
+                let request = request.clone();
+                async move { TopicServiceClient::new(channel).alter_topic(request).await }
             })
             .await?;
         Ok(())
@@ -366,7 +367,7 @@ impl Admin {
     /// [`Code::UnknownTopic`], or what every call may meet.
     pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
         self.connections
-            .call(false, async |channel| {
+            .call(false, |channel| async move {
                 let request = v1::DeleteTopicRequest {
                     name: name.to_owned(),
                 };
@@ -384,7 +385,7 @@ impl Admin {
     pub async fn add_partitions(&self, name: &str, total: u32) -> Result<Topic, Error> {
         let answer = self
             .connections
-            .call(false, async |channel| {
+            .call(false, |channel| async move {
                 let request = v1::AddPartitionsRequest {
                     name: name.to_owned(),
                     total,
@@ -422,8 +423,9 @@ impl Admin {
         };
         let answer = self
             .connections
-            .call(false, async |channel| {
-                TopicServiceClient::new(channel).trim(request.clone()).await
+            .call(false, |channel| {
+                let request = request.clone();
+                async move { TopicServiceClient::new(channel).trim(request).await }
             })
             .await?;
         let results = answer.into_inner().results.into_iter();
@@ -473,11 +475,14 @@ impl Admin {
         };
         let answer = self
             .connections
-            .call(true, async |channel| {
-                FetchServiceClient::new(channel)
-                    .max_decoding_message_size(ANSWER_BYTES_MAX)
-                    .list_offsets(request.clone())
-                    .await
+            .call(true, |channel| {
+                let request = request.clone();
+                async move {
+                    FetchServiceClient::new(channel)
+                        .max_decoding_message_size(ANSWER_BYTES_MAX)
+                        .list_offsets(request)
+                        .await
+                }
             })
             .await?;
         let results = answer.into_inner().results.into_iter();
@@ -533,11 +538,14 @@ impl Admin {
         };
         let answer = self
             .connections
-            .call(true, async |channel| {
-                FetchServiceClient::new(channel)
-                    .max_decoding_message_size(ANSWER_BYTES_MAX)
-                    .read(request.clone())
-                    .await
+            .call(true, |channel| {
+                let request = request.clone();
+                async move {
+                    FetchServiceClient::new(channel)
+                        .max_decoding_message_size(ANSWER_BYTES_MAX)
+                        .read(request)
+                        .await
+                }
             })
             .await?
             .into_inner();
@@ -575,10 +583,9 @@ impl Admin {
         };
         let answer = self
             .connections
-            .call(false, async |channel| {
-                ProduceServiceClient::new(channel)
-                    .append(request.clone())
-                    .await
+            .call(false, |channel| {
+                let request = request.clone();
+                async move { ProduceServiceClient::new(channel).append(request).await }
             })
             .await?;
         Ok(answer.into_inner().produced.map(appended_from))
@@ -601,10 +608,13 @@ impl Admin {
         };
         let answer = self
             .connections
-            .call(false, async |channel| {
-                let requests = tokio_stream::iter([request.clone()]);
-                let answers = ProduceServiceClient::new(channel).produce(requests).await?;
-                answers.into_inner().message().await
+            .call(false, |channel| {
+                let request = request.clone();
+                async move {
+                    let requests = tokio_stream::iter([request]);
+                    let answers = ProduceServiceClient::new(channel).produce(requests).await?;
+                    answers.into_inner().message().await
+                }
             })
             .await?;
         match answer.and_then(|answer| answer.result) {

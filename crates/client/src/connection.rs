@@ -75,9 +75,10 @@ impl Connections {
 
     /// Runs one unary call with the request timeout, on the next addresses too when one cannot be
     /// reached. A call whose connection broke is tried again only when `repeatable`.
-    pub(crate) async fn call<T, F>(&self, repeatable: bool, mut call: F) -> Result<T, Error>
+    pub(crate) async fn call<T, C, F>(&self, repeatable: bool, mut call: C) -> Result<T, Error>
     where
-        F: AsyncFnMut(Channel) -> Result<T, tonic::Status>,
+        C: FnMut(Channel) -> F,
+        F: Future<Output = Result<T, tonic::Status>>,
     {
         let mut tries_left = if repeatable {
             self.channels.len() + 1
