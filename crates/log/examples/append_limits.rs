@@ -80,6 +80,34 @@ const WAYS: [(&str, Way); 12] = [
         },
     ),
     (
+        "steps",
+        Way::Steps {
+            huge_from: None,
+            populate: false,
+        },
+    ),
+    (
+        "steps, huge from 0",
+        Way::Steps {
+            huge_from: Some(0),
+            populate: false,
+        },
+    ),
+    (
+        "steps, huge from 2 MiB",
+        Way::Steps {
+            huge_from: Some(2 << 20),
+            populate: false,
+        },
+    ),
+    (
+        "steps, huge 2, populated",
+        Way::Steps {
+            huge_from: Some(2 << 20),
+            populate: true,
+        },
+    ),
+    (
         "tail, pwrite",
         Way::Tail {
             kind: TailKind::Pwrite,

@@ -516,11 +516,7 @@ impl State {
         bytes: &[u8],
         position: u64,
     ) -> io::Result<()> {
-        let label = self
-            .history
-            .is_some()
-            .then(|| self.label(id))
-            .unwrap_or_default();
+        let label = self.label(id);
         let interrupt = self.begin(life, false, || {
             format!("write {} bytes at {position} of {label}", bytes.len())
         })?;

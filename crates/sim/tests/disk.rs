@@ -1,4 +1,5 @@
 //! What the simulated disk keeps, loses and reports.
+#![allow(clippy::unwrap_used)] // clippy knows test functions, not their helpers
 
 use std::collections::BTreeSet;
 use std::io;
