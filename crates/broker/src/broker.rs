@@ -139,10 +139,13 @@ impl Broker {
         self.core.gate.watch()
     }
 
-    /// Why nothing can be written until a restart, once that is so: a sync of the journal, of a
-    /// directory or of the catalog failed.
+    /// Why nothing can be written until a restart, or no topic changed, once that is so: a sync of
+    /// the journal, of a directory or of the catalog failed.
     pub fn read_only(&self) -> Option<Arc<str>> {
-        self.core.store.read_only()
+        self.core
+            .store
+            .read_only()
+            .or_else(|| self.core.catalog.failed())
     }
 
     /// The budget for the bytes of requests.

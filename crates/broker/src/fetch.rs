@@ -73,6 +73,9 @@ pub enum FetchError {
     /// The log could not be read there.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The broker has shut down.
+    #[error("the broker is shutting down")]
+    Draining,
 }
 
 impl FetchError {
@@ -81,6 +84,7 @@ impl FetchError {
         match self {
             Self::Lookup(e) => e.code(),
             Self::Read(e) => e.code(),
+            Self::Draining => Code::Draining,
         }
     }
 }
@@ -285,8 +289,9 @@ async fn read_one(
             next,
             bounds,
         }),
-        // The only way to be closed is that the topic was deleted or the broker is.
-        Err(ReadError::Closed) => Err(unknown().into()),
+        // Either the topic was deleted in the meantime, or the broker is closed.
+        Err(ReadError::Closed) if place.partition.waiters.is_deleted() => Err(unknown().into()),
+        Err(ReadError::Closed) => Err(FetchError::Draining),
         Err(e) => Err(e.into()),
     }
 }

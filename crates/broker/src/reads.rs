@@ -20,6 +20,9 @@ pub enum LookupReadError {
     /// The log could not be read there.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The broker has shut down.
+    #[error("the broker is shutting down")]
+    Draining,
     /// The offset is within the log, and no record has it (any more).
     #[error("no record has offset {offset}; the next one that may is {next}")]
     NoRecord {
@@ -44,6 +47,7 @@ impl LookupReadError {
         match self {
             Self::Lookup(e) => e.code(),
             Self::Read(e) => e.code(),
+            Self::Draining => Code::Draining,
             Self::NoRecord { .. } => Code::OffsetOutOfRange,
             Self::Batch { source, .. } => source.code(),
         }
@@ -117,7 +121,8 @@ impl Broker {
         partition: PartitionId,
         offset: Offset,
     ) -> Result<Record, LookupReadError> {
-        let partition = self.find(topic.into(), partition)?;
+        let topic = topic.into();
+        let partition = self.find(topic, partition)?;
         let bounds = partition.log.bounds();
         if offset < bounds.log_start || offset >= bounds.high_watermark {
             let available = bounds.log_start..bounds.high_watermark;
@@ -132,7 +137,8 @@ impl Broker {
             bytes_max: 1,
             upto: bounds.high_watermark,
         };
-        let (bytes, next) = self.core.read(&partition.log, offset, limits).await?;
+        let read = self.core.read(&partition.log, offset, limits).await;
+        let (bytes, next) = read.map_err(|e| read_error(e, topic, &partition))?;
         let damaged = |source| LookupReadError::Batch { offset, source };
         for batch in batches(bytes) {
             let batch = batch.map_err(damaged)?;
@@ -174,5 +180,16 @@ impl Broker {
         epoch: LeaderEpoch,
     ) -> Result<Option<(LeaderEpoch, Offset)>, LookupError> {
         Ok(self.find(topic.into(), partition)?.log.epoch_end(epoch))
+    }
+}
+
+/// A closed log means that the topic was deleted in the meantime, or that the broker is closed.
+fn read_error(error: ReadError, topic: TopicRef<'_>, partition: &Partition) -> LookupReadError {
+    match error {
+        ReadError::Closed if partition.waiters.is_deleted() => {
+            LookupError::unknown_topic(topic).into()
+        }
+        ReadError::Closed => LookupReadError::Draining,
+        other => other.into(),
     }
 }

@@ -20,6 +20,11 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::drain::Accepted;
 
+/// From this many on, entries without a producer are merged.
+const ENTRIES_MAX: usize = 4096;
+/// A merged entry stands for about this many bytes at most.
+const MERGED_BYTES_MAX: u64 = 1 << 20;
+
 /// How a producer's wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -212,6 +217,18 @@ impl PartitionObserver for Waiters {
 
 impl Inner {
     fn insert(&mut self, entry: Entry) {
+        // While the journal lags far behind appends that nobody waits for, their entries are put
+        // together, so that the queue stays small beside the bytes it stands for.
+        if self.appended.len() >= ENTRIES_MAX
+            && entry.producer.is_none()
+            && let Some(last) = self.appended.back_mut()
+            && last.producer.is_none()
+            && last.bytes < MERGED_BYTES_MAX
+        {
+            last.end = last.end.max(entry.end);
+            last.bytes += entry.bytes;
+            return;
+        }
         let mut at = self.appended.len();
         while at > 0 && self.appended[at - 1].end > entry.end {
             at -= 1;
@@ -331,6 +348,25 @@ mod tests {
         left.appended(Offset(1), 10, None, || Offset(1));
         assert!(!is_woken(&fetch));
         right.appended(Offset(1), 10, None, || Offset(1));
+        assert!(is_woken(&fetch));
+    }
+
+    #[test]
+    fn a_backlog_that_nobody_waits_for_stays_small_and_wakes_all_the_same() {
+        let waiters = Waiters::default();
+        let fetch = Parked::new(1_000_000);
+        assert!(waiters.park(&fetch));
+        for end in 1..=1_000_000 {
+            waiters.appended(Offset(end), 100, None, || Offset(0));
+        }
+        let entries = waiters.inner.lock().appended.len();
+        assert!(
+            entries < ENTRIES_MAX + 1_000_000 * 100 / (1 << 20) + 2,
+            "{entries} entries"
+        );
+        waiters.high_watermark_moved(Offset(4096));
+        assert!(!is_woken(&fetch));
+        waiters.high_watermark_moved(Offset(1_000_000));
         assert!(is_woken(&fetch));
     }
 

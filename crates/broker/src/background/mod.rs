@@ -38,10 +38,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 enum Next {
     /// When it is triggered.
     Triggered,
-    /// After this time, or when it is triggered, whichever comes first.
-    After(Duration),
     /// After this time, however often it is triggered until then.
-    NotBefore(Duration),
+    After(Duration),
 }
 
 /// What went wrong in a tick. It is logged where it stops: in the table.
@@ -136,7 +134,7 @@ async fn run(
 ) {
     let (row, shared) = (&ROWS[index], &rows[index]);
     let mut backoff = BACKOFF_MIN;
-    let mut next = Next::NotBefore(Duration::ZERO);
+    let mut next = Next::After(Duration::ZERO);
     loop {
         tokio::select! {
             () = wait(row, shared, next) => {}
@@ -155,7 +153,7 @@ async fn run(
             Some(Err(e)) => {
                 shared.failures.add(1);
                 warn!(task = row.name, error = %e, retry_after = ?backoff, "background work failed");
-                let pause = Next::NotBefore(backoff);
+                let pause = Next::After(backoff);
                 backoff = (backoff * 2).min(BACKOFF_MAX);
                 pause
             }
@@ -166,13 +164,7 @@ async fn run(
 
 async fn wait(row: &Row, shared: &Shared, next: Next) {
     match next {
-        Next::NotBefore(time) => tokio::time::sleep(time).await,
-        Next::After(time) => {
-            tokio::select! {
-                () = tokio::time::sleep(time) => {}
-                () = shared.trigger.notified() => tokio::time::sleep(row.delay).await,
-            }
-        }
+        Next::After(time) => tokio::time::sleep(time).await,
         Next::Triggered => {
             shared.trigger.notified().await;
             tokio::time::sleep(row.delay).await;

@@ -32,5 +32,5 @@ pub(super) fn expire(core: &Core) -> Result<Next, TickError> {
         .options
         .producer_expiration
         .clamp(Duration::from_secs(1), INTERVAL_MAX);
-    Ok(Next::NotBefore(interval))
+    Ok(Next::After(interval))
 }

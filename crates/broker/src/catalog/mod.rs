@@ -21,7 +21,7 @@ use std::{
 use parking_lot::Mutex;
 use sapwood_log::io::{Environment, File, OpenMode};
 use sapwood_model::{Code, DirectoryId};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::frame::{Contents, FrameError};
 pub(crate) use self::{
@@ -50,6 +50,11 @@ pub(crate) struct Catalog {
     folder: PathBuf,
     directory: DirectoryId,
     inner: Mutex<Inner>,
+    /// Proposals that wait for their turn.
+    proposed: Mutex<Vec<Proposal>>,
+    /// Why nothing can be proposed any more: after a failed write or sync nobody knows what the file
+    /// holds. The first reason is kept.
+    failed: OnceLock<Arc<str>>,
     ballast: OnceLock<Arc<dyn Ballast>>,
 }
 
@@ -63,9 +68,13 @@ struct Inner {
     end: u64,
     allocated: u64,
     compact_at: u64,
-    /// Why nothing can be proposed any more: after a failed write or sync nobody knows what the
-    /// file holds.
-    failed: Option<Arc<str>>,
+}
+
+/// One command, and where its answer goes.
+#[derive(Debug)]
+struct Proposal {
+    command: Command,
+    answer: Arc<Mutex<Option<Result<Applied, ProposeError>>>>,
 }
 
 /// Why the catalog could not be opened.
@@ -191,12 +200,13 @@ impl Catalog {
             .map_err(CatalogOpenError::io(&folder))?;
         disk.sync_dir(data_dir)
             .map_err(CatalogOpenError::io(data_dir))?;
-        let inner = Mutex::new(inner);
         Ok(Self {
             environment,
             folder,
             directory,
-            inner,
+            inner: Mutex::new(inner),
+            proposed: Mutex::default(),
+            failed: OnceLock::new(),
             ballast: OnceLock::new(),
         })
     }
@@ -213,47 +223,75 @@ impl Catalog {
         look(&self.inner.lock().state)
     }
 
-    /// Why nothing can be proposed any more.
+    /// Why nothing can be proposed any more. Does not block.
     pub(crate) fn failed(&self) -> Option<Arc<str>> {
-        self.inner.lock().failed.clone()
+        self.failed.get().cloned()
     }
 
-    /// Decides, writes, syncs and applies one command. Durable when it returns.
+    /// Decides, writes, syncs and applies one command. Durable when it returns. Commands that are
+    /// proposed while another one is being synced share the next sync.
     pub(crate) fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
-        let inner = &mut *self.inner.lock();
-        inner.check()?;
-        let applied = inner.state.decide(&command)?;
-        self.append(inner, std::slice::from_ref(&command))?;
-        inner.state.apply(&command);
-        self.compact_when_due(inner);
-        Ok(applied)
+        let answer = Arc::new(Mutex::new(None));
+        self.proposed.lock().push(Proposal {
+            command,
+            answer: answer.clone(),
+        });
+        let mut inner = self.inner.lock();
+        let answered = answer.lock().take();
+        answered.unwrap_or_else(|| {
+            // Nobody took it along, so it is still there: this is the one who takes all.
+            let (commands, answers): (Vec<_>, Vec<_>) = std::mem::take(&mut *self.proposed.lock())
+                .into_iter()
+                .map(|proposal| (proposal.command, proposal.answer))
+                .unzip();
+            for (to, result) in answers.iter().zip(self.commit(&mut inner, commands)) {
+                *to.lock() = Some(result);
+            }
+            let own = answer.lock().take();
+            own.expect("every proposal is answered, one's own among them")
+        })
     }
 
-    /// As [`Catalog::propose`] for many commands with one sync. A rejected one does not hinder the
-    /// others.
-    pub(crate) fn propose_group(
+    /// One answer for each command. A rejected one does not hinder the others.
+    fn commit(
         &self,
+        inner: &mut Inner,
         commands: Vec<Command>,
-    ) -> Result<Vec<Result<Applied, Rejected>>, CatalogError> {
-        let inner = &mut *self.inner.lock();
-        inner.check()?;
-        let mut next = inner.state.clone();
+    ) -> Vec<Result<Applied, ProposeError>> {
+        if let Some(reason) = self.failed() {
+            let refused = ProposeError::Catalog(CatalogError::ReadOnly { reason });
+            return commands.iter().map(|_| Err(refused.clone())).collect();
+        }
+        // Each is decided on what the ones before it would leave; nobody sees that before it is
+        // durable.
+        let mut next = (commands.len() > 1).then(|| inner.state.clone());
         let mut accepted = Vec::new();
         let mut answers = Vec::new();
         for command in commands {
-            let decided = next.decide(&command);
+            let decided = next.as_ref().unwrap_or(&inner.state).decide(&command);
             if decided.is_ok() {
-                next.apply(&command);
+                if let Some(next) = &mut next {
+                    next.apply(&command);
+                }
                 accepted.push(command);
             }
-            answers.push(decided);
+            answers.push(decided.map_err(ProposeError::Rejected));
         }
-        if !accepted.is_empty() {
-            self.append(inner, &accepted)?;
-            inner.state = next;
-            self.compact_when_due(inner);
+        if accepted.is_empty() {
+            return answers;
         }
-        Ok(answers)
+        if let Err(e) = self.append(inner, &accepted) {
+            let failed = |answer: Result<_, _>| answer.and(Err(ProposeError::Catalog(e.clone())));
+            return answers.into_iter().map(failed).collect();
+        }
+        match next {
+            Some(next) => inner.state = next,
+            None => accepted
+                .iter()
+                .for_each(|command| inner.state.apply(command)),
+        }
+        self.compact_when_due(inner);
+        answers
     }
 
     /// Appends a frame and syncs it.
@@ -269,16 +307,27 @@ impl Catalog {
                 Err(e) if e.kind() == io::ErrorKind::StorageFull => {
                     return Err(CatalogError::NoSpace);
                 }
-                Err(e) => return Err(inner.fail("allocating", &e)),
+                Err(e) => return Err(self.fail("allocating", &e)),
             }
         }
         let written = inner.file.write_at(&[&bytes], inner.end);
-        written.map_err(|e| inner.fail("writing", &e))?;
+        written.map_err(|e| self.fail("writing", &e))?;
         let synced = inner.file.sync_data();
-        synced.map_err(|e| inner.fail("syncing", &e))?;
+        synced.map_err(|e| self.fail("syncing", &e))?;
         inner.end = end;
         inner.next_number += 1;
         Ok(())
+    }
+
+    fn fail(&self, doing: &str, error: &io::Error) -> CatalogError {
+        let reason = self.failed.get_or_init(|| {
+            let reason: Arc<str> = format!("{doing} {FILE} failed: {error}").into();
+            error!(%reason, "the catalog is read-only until a restart");
+            reason
+        });
+        CatalogError::ReadOnly {
+            reason: reason.clone(),
+        }
     }
 
     fn with_ballast(&self, operation: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
@@ -321,27 +370,9 @@ impl Catalog {
             Err(Replacement::Unknown(e)) => {
                 // Which of the two files has the name after a power cut is not known, so neither
                 // may be appended to.
-                inner.fail("replacing", &e);
+                self.fail("replacing", &e);
             }
         }
-    }
-}
-
-impl Inner {
-    fn check(&self) -> Result<(), CatalogError> {
-        match &self.failed {
-            Some(reason) => Err(CatalogError::ReadOnly {
-                reason: reason.clone(),
-            }),
-            None => Ok(()),
-        }
-    }
-
-    fn fail(&mut self, doing: &str, error: &io::Error) -> CatalogError {
-        let reason: Arc<str> = format!("{doing} {FILE} failed: {error}").into();
-        tracing::error!(%reason, "the catalog is read-only until a restart");
-        self.failed = Some(reason.clone());
-        CatalogError::ReadOnly { reason }
     }
 }
 
@@ -451,7 +482,6 @@ fn write_new(
         end,
         allocated,
         compact_at: compaction_due(snapshot.len()),
-        failed: None,
     })
 }
 
@@ -510,6 +540,5 @@ fn reopen(
         end: end as u64,
         allocated,
         compact_at: compaction_due(snapshot_bytes),
-        failed: None,
     })
 }
