@@ -1,0 +1,109 @@
+//! What `/livez` and `/readyz` know: how far the start is, and whether the broker drains.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use sapwood_broker::Broker;
+use serde::Serialize;
+
+/// How far recovery is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RecoveryProgress {
+    /// Partitions that are recovered.
+    pub partitions_done: u64,
+    /// Partitions that there are; 0 until that is known.
+    pub partitions_total: u64,
+    /// Bytes read and written again so far.
+    pub bytes_done: u64,
+}
+
+/// What `/readyz` answers: 200 when ready, else 503, each with this as JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum Readiness {
+    /// The data directory is being recovered; nothing is served yet.
+    Recovering {
+        /// How far.
+        #[serde(flatten)]
+        progress: RecoveryProgress,
+        /// Seconds since the start.
+        elapsed_seconds: f64,
+    },
+    /// Requests are served.
+    Ready,
+    /// What was accepted is finished, and nothing new is taken.
+    Draining,
+}
+
+/// The state of one process, from its start to its end. It only moves forward: recovering, ready,
+/// draining.
+pub struct Health {
+    started: Instant,
+    progress: Box<dyn Fn() -> RecoveryProgress + Send + Sync>,
+    broker: OnceLock<(Broker, Duration)>,
+    draining: AtomicBool,
+}
+
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Health")
+            .field("readiness", &self.readiness())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Health {
+    /// A process that begins to recover now. `progress` is asked at each request until it is ready;
+    /// it must not block.
+    pub fn recovering(
+        progress: impl Fn() -> RecoveryProgress + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            progress: Box::new(progress),
+            broker: OnceLock::new(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Recovery is over and `broker` serves.
+    ///
+    /// # Panics
+    ///
+    /// When it was called before.
+    pub fn ready(&self, broker: Broker) {
+        let set = self.broker.set((broker, self.started.elapsed()));
+        assert!(set.is_ok(), "a process becomes ready once");
+    }
+
+    /// The process takes nothing new any more.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// What `/readyz` answers now.
+    pub fn readiness(&self) -> Readiness {
+        if self.draining.load(Ordering::Acquire) {
+            return Readiness::Draining;
+        }
+        match self.broker.get() {
+            Some(_) => Readiness::Ready,
+            None => Readiness::Recovering {
+                progress: (self.progress)(),
+                elapsed_seconds: self.started.elapsed().as_secs_f64(),
+            },
+        }
+    }
+
+    /// The broker, once there is one.
+    pub(crate) fn broker(&self) -> Option<&Broker> {
+        self.broker.get().map(|(broker, _)| broker)
+    }
+
+    /// How long the start took, from the first listener to ready; `None` before that.
+    pub fn start_took(&self) -> Option<Duration> {
+        self.broker.get().map(|(_, took)| *took)
+    }
+}

@@ -1,0 +1,130 @@
+//! `/metrics`: everything is read when it is asked for, from counters that others keep.
+//!
+//! Names are `sapwood_*`, in seconds and bytes, in the OpenMetrics text format that Prometheus
+//! reads. Numbers of topics are summed over their partitions unless a series for each partition is
+//! asked for.
+
+mod broker;
+mod families;
+mod process;
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, text};
+use prometheus_client::registry::Registry;
+
+use crate::connections::ConnectionCounters;
+use crate::health::{Health, Readiness};
+use families::Families;
+use process::Process;
+
+/// The metrics of one process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+}
+
+/// Where the numbers come from.
+#[derive(Debug)]
+struct Sources {
+    health: Arc<Health>,
+    connections: Arc<ConnectionCounters>,
+    per_partition: bool,
+}
+
+impl Metrics {
+    /// `per_partition` gives each partition its own series.
+    pub fn new(
+        health: Arc<Health>,
+        connections: Arc<ConnectionCounters>,
+        per_partition: bool,
+    ) -> Arc<Self> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Sources {
+            health,
+            connections,
+            per_partition,
+        }));
+        Arc::new(Self { registry })
+    }
+
+    /// The text that `/metrics` answers with. Reads `/proc` and asks the file system for its free
+    /// space: call it where blocking is allowed.
+    ///
+    /// # Errors
+    ///
+    /// When a value cannot be written, which has no cause outside this crate.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+impl Collector for Sources {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families::new(&mut encoder);
+        self.encode_state(&mut families)?;
+        self.encode_connections(&mut families)?;
+        if let Some(broker) = self.health.broker() {
+            broker::encode(broker, self.per_partition, &mut families)?;
+        }
+        Process::read().encode(&mut families)
+    }
+}
+
+impl Sources {
+    fn encode_state(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let labels = vec![("version", env!("CARGO_PKG_VERSION"))];
+        families.info("sapwood_build", "The version that runs.", &labels)?;
+        let readiness = self.health.readiness();
+        let states = [
+            (
+                "recovering",
+                matches!(readiness, Readiness::Recovering { .. }),
+            ),
+            ("ready", matches!(readiness, Readiness::Ready)),
+            ("draining", matches!(readiness, Readiness::Draining)),
+        ];
+        families.gauges(
+            "sapwood_state",
+            None,
+            "1 for the state that the broker is in.",
+            states.map(|(state, is)| (vec![("state", state)], u64::from(is))),
+        )?;
+        if let Some(took) = self.health.start_took() {
+            let help = "How long the last start took, recovery included.";
+            families.gauge_seconds("sapwood_recovery", help, took.as_secs_f64())?;
+        }
+        Ok(())
+    }
+
+    fn encode_connections(&self, families: &mut Families<'_, '_>) -> fmt::Result {
+        let counters = &self.connections;
+        families.counters(
+            "sapwood_connections_accepted",
+            None,
+            "Connections that were accepted.",
+            [(Vec::new(), counters.accepted())],
+        )?;
+        families.gauges(
+            "sapwood_connections",
+            None,
+            "Connections that are open, by protocol; other is not told apart yet or is about to close.",
+            [
+                (vec![("protocol", "grpc")], counters.open_grpc()),
+                (vec![("protocol", "other")], counters.open().saturating_sub(counters.open_grpc())),
+            ],
+        )?;
+        families.counters(
+            "sapwood_connections_refused",
+            None,
+            "Connections that ended before they were served, by reason.",
+            counters
+                .ends()
+                .map(|(reason, count)| (vec![("reason", reason)], count)),
+        )
+    }
+}
