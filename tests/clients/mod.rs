@@ -1,0 +1,3 @@
+//! Clients of others, and the command line.
+
+mod python;
