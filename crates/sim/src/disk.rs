@@ -11,7 +11,7 @@ use sapwood_log::io::{DirEntry, Disk, File, OpenMode, Space, TailKind};
 
 use crate::Rng;
 use crate::directory::InodeId;
-use crate::faults::{Stop, WriteFault};
+use crate::faults::{Capture, Stop, WriteFault};
 use crate::file::SimFile;
 use crate::state::State;
 
@@ -46,6 +46,17 @@ pub fn is_off(error: &(dyn Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+/// The disk as it was just before an event, for a process that starts after a kill at that moment.
+#[derive(Debug, Clone)]
+pub struct Captured {
+    /// The step's number.
+    pub step: u64,
+    /// The number among the durability events, if it is one.
+    pub sync: Option<u64>,
+    /// A disk of its own.
+    pub disk: SimDisk,
 }
 
 /// A simulated disk. Clones are the same disk.
@@ -97,6 +108,8 @@ impl SimDisk {
     /// A copy of the disk for a process that starts after the one that runs now was killed.
     pub fn fork(&self) -> SimDisk {
         let mut state = self.state.lock().clone();
+        state.capture = None;
+        state.captured.clear();
         state.kill();
         SimDisk {
             state: Arc::new(Mutex::new(state)),
@@ -126,6 +139,31 @@ impl SimDisk {
     /// [`SimDisk::kill`] or [`SimDisk::power_cut`].
     pub fn stop_at(&self, stop: Stop) {
         self.state.lock().faults.stop = Some(stop);
+    }
+
+    /// Copies the disk at every such event from now on, until `None`.
+    pub fn capture(&self, at: Option<Capture>) {
+        self.state.lock().capture = at;
+    }
+
+    /// The copies since the last call, in order.
+    pub fn take_captured(&self) -> Vec<Captured> {
+        let copies = std::mem::take(&mut self.state.lock().captured);
+        let captured = copies.into_iter().map(|copied| {
+            let mut state = copied.state;
+            state.capture = None;
+            state.kill();
+            let disk = SimDisk {
+                state: Arc::new(Mutex::new(state)),
+                life: None,
+            };
+            Captured {
+                step: copied.step,
+                sync: copied.sync,
+                disk,
+            }
+        });
+        captured.collect()
     }
 
     /// Whether the machine has stopped.

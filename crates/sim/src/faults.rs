@@ -17,6 +17,15 @@ pub enum Stop {
     Step(u64),
 }
 
+/// At which events the disk is copied as it is just before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capture {
+    /// At every durability event.
+    Syncs,
+    /// At every step. A write or store has put some of its bytes in place.
+    Steps,
+}
+
 /// How a step fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteFault {

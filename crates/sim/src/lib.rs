@@ -20,7 +20,8 @@
 //!
 //! Everything that changes the disk is a numbered step, every sync also a numbered durability event;
 //! the machine can be stopped at each ([`SimDisk::stop_at`]) and copied ([`SimDisk::fork`]), so that one
-//! stop has many survivors. Driven from one thread, everything is deterministic.
+//! stop has many survivors. Stopping a run at each of its events takes as many runs; copying the disk
+//! at each of them ([`SimDisk::capture`]) takes one. Driven from one thread, everything is deterministic.
 //!
 //! [`sync_data`]: sapwood_log::io::File::sync_data
 //! [`sync_dir`]: sapwood_log::io::Disk::sync_dir
@@ -40,8 +41,8 @@ use std::sync::Arc;
 use sapwood_log::io::Environment;
 
 pub use clock::{SimClock, SimEntropy};
-pub use disk::{Off, SimDisk, is_off};
-pub use faults::{Stop, WriteFault};
+pub use disk::{Captured, Off, SimDisk, is_off};
+pub use faults::{Capture, Stop, WriteFault};
 pub use image::PAGE_BYTES;
 pub use rng::Rng;
 

@@ -10,7 +10,7 @@ use sapwood_log::io::TailKind;
 use crate::Rng;
 use crate::directory::{DirNode, InodeId, NameChange};
 use crate::disk::off;
-use crate::faults::{Faults, Stop, WriteFault, device_error, no_space};
+use crate::faults::{Capture, Faults, Stop, WriteFault, device_error, no_space};
 use crate::image::PAGE_BYTES;
 use crate::inode::{FileNode, Mood};
 
@@ -35,6 +35,16 @@ pub(crate) struct State {
     pub(crate) tail_kind: TailKind,
     /// Every step in words, for tests that failed.
     pub(crate) history: Option<Vec<String>>,
+    pub(crate) capture: Option<Capture>,
+    pub(crate) captured: Vec<Copied>,
+}
+
+/// The disk just before an event.
+#[derive(Debug, Clone)]
+pub(crate) struct Copied {
+    pub(crate) step: u64,
+    pub(crate) sync: Option<u64>,
+    pub(crate) state: State,
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +110,8 @@ impl State {
             rng: Rng::new(seed),
             tail_kind: TailKind::Mmap,
             history: None,
+            capture: None,
+            captured: Vec::new(),
         }
     }
 
@@ -122,6 +134,16 @@ impl State {
     ) -> io::Result<Option<Interrupt>> {
         self.check_alive(life)?;
         let (step, sync) = (self.steps, self.syncs);
+        if self.capture == Some(Capture::Steps) || self.capture == Some(Capture::Syncs) && is_sync {
+            let captured = std::mem::take(&mut self.captured);
+            let state = self.clone();
+            self.captured = captured;
+            self.captured.push(Copied {
+                step,
+                sync: is_sync.then_some(sync),
+                state,
+            });
+        }
         self.steps += 1;
         self.syncs += u64::from(is_sync);
         if let Some(history) = &mut self.history {
@@ -520,10 +542,9 @@ impl State {
         let interrupt = self.begin(life, false, || {
             format!("write {} bytes at {position} of {label}", bytes.len())
         })?;
+        self.in_copy(|copy| copy.write_part(id, bytes, position));
         if let Some(interrupt) = interrupt {
-            let whole_pages = self.part_of_write(bytes, position);
-            let fitting = self.fitting(id, whole_pages, position);
-            self.put(id, fitting, position);
+            self.write_part(id, bytes, position);
             return Err(interrupt.error());
         }
         self.file(life, id)?;
@@ -536,8 +557,20 @@ impl State {
         }
     }
 
+    /// Does to the copy that was taken of this very step what the step would have come to.
+    fn in_copy(&mut self, act: impl FnOnce(&mut State)) {
+        let step = self.steps - 1;
+        if let Some(copied) = self
+            .captured
+            .last_mut()
+            .filter(|copied| copied.step == step)
+        {
+            act(&mut copied.state);
+        }
+    }
+
     /// What an interrupted write has done: the kernel stops between two pages.
-    fn part_of_write<'a>(&mut self, bytes: &'a [u8], position: u64) -> &'a [u8] {
+    fn write_part(&mut self, id: InodeId, bytes: &[u8], position: u64) {
         let end = position + bytes.len() as u64;
         let stop = position + self.rng.below(bytes.len() as u64 + 1);
         let stop = if stop == end {
@@ -545,11 +578,24 @@ impl State {
         } else {
             stop / PAGE_BYTES * PAGE_BYTES
         };
-        &bytes[..stop.saturating_sub(position) as usize]
+        let part = &bytes[..stop.saturating_sub(position) as usize];
+        let fitting = self.fitting(id, part, position);
+        self.put(id, fitting, position);
     }
 
-    /// A store through a mapping. One that is stopped has put any number of its bytes in place, except
-    /// a length word, which is one instruction.
+    /// What an interrupted store has done: any number of bytes, except that a length word is one
+    /// instruction.
+    fn store_part(&mut self, id: InodeId, bytes: &[u8], position: u64) {
+        let size = bytes.len() as u64;
+        let count = if size == WORD_BYTES {
+            self.rng.below(2) * size
+        } else {
+            self.rng.below(size + 1)
+        };
+        self.put(id, &bytes[..count as usize], position);
+    }
+
+    /// A store through a mapping.
     ///
     /// # Panics
     ///
@@ -584,19 +630,12 @@ impl State {
             0,
             "store into a hole: {range:?} of {label}"
         );
-        match interrupt {
-            None => self.put(id, bytes, position),
-            Some(interrupt) => {
-                let size = bytes.len() as u64;
-                let count = if size == WORD_BYTES {
-                    self.rng.below(2) * size
-                } else {
-                    self.rng.below(size + 1)
-                };
-                self.put(id, &bytes[..count as usize], position);
-                return Err(interrupt.error());
-            }
+        self.in_copy(|copy| copy.store_part(id, bytes, position));
+        if let Some(interrupt) = interrupt {
+            self.store_part(id, bytes, position);
+            return Err(interrupt.error());
         }
+        self.put(id, bytes, position);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sapwood_log::io::{Disk, File, OpenMode, TailKind};
-use sapwood_sim::{Machine, PAGE_BYTES, Rng, SimDisk, Stop, WriteFault, is_off};
+use sapwood_sim::{Capture, Machine, PAGE_BYTES, Rng, SimDisk, Stop, WriteFault, is_off};
 
 const FILE: &str = "/file";
 const PAGE: usize = PAGE_BYTES as usize;
@@ -493,4 +493,27 @@ fn recorded_steps_name_what_happened() {
             "step 2 (sync 0): sync /file"
         ]
     );
+}
+
+#[test]
+fn captures_show_the_disk_just_before_each_event() {
+    let (disk, file) = disk_with_file(1);
+    disk.capture(Some(Capture::Syncs));
+    for value in [2, 3] {
+        file.write_at(&[&[value; PAGE]], 0).unwrap();
+        file.sync_data().unwrap();
+    }
+    let captured = disk.take_captured();
+    let syncs: Vec<Option<u64>> = captured.iter().map(|captured| captured.sync).collect();
+    assert_eq!(syncs, [Some(2), Some(3)]);
+    for (captured, value) in captured.iter().zip([2, 3]) {
+        assert_eq!(pages(&content(&captured.disk)), [value]);
+        let seen: BTreeSet<Vec<u8>> = survivors(&captured.disk, 50).iter().map(pages).collect();
+        assert_eq!(seen, BTreeSet::from([vec![value - 1], vec![value]]));
+    }
+    assert!(disk.take_captured().is_empty());
+    disk.capture(Some(Capture::Steps));
+    file.write_at(&[&[4; PAGE]], 0).unwrap();
+    assert_eq!(disk.take_captured().len(), 1);
+    assert_eq!(pages(&content(&disk)), [4]);
 }
