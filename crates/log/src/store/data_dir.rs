@@ -20,7 +20,9 @@ const META: framed::Kind = framed::Kind {
     version: FORMAT_VERSION,
 };
 const META_FILE: &str = "sapwood.meta";
-pub(crate) const LOCK_FILE: &str = "sapwood.lock";
+/// The name of the lock's file in a data directory. Whoever empties the directory leaves it there:
+/// others may be waiting for it.
+pub const LOCK_FILE: &str = "sapwood.lock";
 
 /// Folder of the partitions' folders.
 pub(crate) const TOPICS: &str = "topics";

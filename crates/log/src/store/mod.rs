@@ -30,9 +30,9 @@ pub(crate) use checkpointing::TouchedFile;
 pub use commit::JournalStep;
 use commit::{CommitQueue, RoundWriter};
 pub(crate) use data_dir::{
-    ASIDE, BALLAST, CATALOG, CHECKPOINT, CLEAN, JOURNAL, LOCK_FILE, QUARANTINE, TOPICS, read_meta,
+    ASIDE, BALLAST, CATALOG, CHECKPOINT, CLEAN, JOURNAL, QUARANTINE, TOPICS, read_meta,
 };
-pub use data_dir::{DataDir, FORMAT_VERSION, OpenError};
+pub use data_dir::{DataDir, FORMAT_VERSION, LOCK_FILE, OpenError};
 pub use options::StoreOptions;
 use work::{Task, Work};
 
