@@ -1,0 +1,481 @@
+//! One partition's folder: its segments from the first to the last, judged by what the checkpoint and
+//! the journal promise about them.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+    sync::atomic::Ordering::Relaxed,
+};
+
+use sapwood_model::{LeaderEpoch, Offset, PartitionId};
+
+use super::{
+    Finding, PartitionSummary, SegmentSummary, Severity,
+    indexes::{Extent, IndexCheck},
+    replay::{Overlay, Place, Replay},
+    segment::{SegmentBytes, Step, Walk},
+};
+use crate::{
+    Progress,
+    checkpoint::PartitionCheckpoint,
+    framed::TEMPORARY_SUFFIX,
+    io::{Disk, File, OpenMode},
+    names,
+    producers::ProducerTable,
+};
+
+/// No text file or snapshot in a folder comes near this.
+const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// What all partitions have in common.
+#[derive(Debug)]
+pub(super) struct Circumstances<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) replay: &'a Replay<'a>,
+    pub(super) checksums: bool,
+    pub(super) clean_stop: bool,
+    /// The longest batch that an append may have left unfinished, in bytes.
+    pub(super) batch_bytes_max: u64,
+    pub(super) progress: &'a Progress,
+}
+
+/// What is known of the partition before its log is read.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) topic: String,
+    pub(super) partition: PartitionId,
+    pub(super) folder: PathBuf,
+    pub(super) topic_id: Option<sapwood_model::TopicId>,
+    pub(super) checkpoint: Option<PartitionCheckpoint>,
+    pub(super) checkpoint_path: PathBuf,
+    /// The kernel was not restarted since the checkpoint's part was taken.
+    pub(super) same_boot: bool,
+}
+
+/// A partition while it is looked at.
+#[derive(Debug)]
+struct Inspection<'a> {
+    now: &'a Circumstances<'a>,
+    known: &'a Known,
+    checkpoint: PartitionCheckpoint,
+    places: &'a [Place],
+    files: BTreeMap<Offset, SegmentFile>,
+    /// Where the log ends, once that was met: what follows is cut off by the next start.
+    ended: Option<Offset>,
+    findings: Vec<Finding>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct SegmentFile {
+    file: Option<Arc<dyn File>>,
+    bytes: u64,
+}
+
+/// Looks at one partition. Adds what is wrong to `findings`.
+pub(super) fn inspect(
+    now: &Circumstances<'_>,
+    known: &Known,
+    findings: &mut Vec<Finding>,
+) -> PartitionSummary {
+    let checkpoint = known.checkpoint.clone().unwrap_or_default();
+    let places = match known.topic_id {
+        Some(id) if !now.clean_stop => {
+            now.replay.places((id, known.partition), checkpoint.end, findings)
+        }
+        _ => Vec::new(),
+    };
+    let mut inspection = Inspection {
+        now,
+        known,
+        checkpoint,
+        places: &places,
+        files: BTreeMap::new(),
+        ended: None,
+        findings: Vec::new(),
+    };
+    let summary = inspection.run();
+    findings.append(&mut inspection.findings);
+    summary
+}
+
+impl Inspection<'_> {
+    fn run(&mut self) -> PartitionSummary {
+        if let Err(error) = self.list() {
+            let folder = self.known.folder.clone();
+            self.push(Severity::Damage, folder, None, None, format!("it cannot be read: {error}"));
+        }
+        let mut segments = Vec::new();
+        let mut epoch = None;
+        let bases: Vec<Offset> = self.files.keys().copied().collect();
+        for (index, base) in bases.iter().enumerate() {
+            let next = bases.get(index + 1).copied();
+            segments.push(self.segment(*base, next, &mut epoch));
+        }
+        let checkpoint_end = self.known.checkpoint.as_ref().map(|checkpoint| checkpoint.end);
+        let last_offset = segments.last().map(|last: &SegmentSummary| last.end_offset);
+        let first_offset = bases.first().copied().unwrap_or(self.checkpoint.end);
+        let is_lost = bases.is_empty() && self.checkpoint.position > 0;
+        if is_lost {
+            let file = self.segment_path(self.checkpoint.segment);
+            let offsets = self.checkpoint.segment..self.checkpoint.end;
+            let problem = "the checkpoint knows records in it, and it is missing".into();
+            self.push(Severity::Damage, file, None, Some(offsets), problem);
+        }
+        PartitionSummary {
+            topic: self.known.topic.clone(),
+            partition: self.known.partition,
+            topic_id: self.known.topic_id,
+            folder: self.known.folder.clone(),
+            first_offset,
+            end_offset: self.ended.or(last_offset).unwrap_or(first_offset),
+            journal_end: self.places.last().map(|last| last.end_offset),
+            checkpoint_end,
+            leader_epoch: epoch,
+            segments,
+        }
+    }
+
+    /// Finds the segments, and looks at the small files beside them.
+    fn list(&mut self) -> io::Result<()> {
+        let (disk, folder) = (self.now.disk, &self.known.folder);
+        for place in self.places {
+            self.files.entry(place.segment).or_default();
+        }
+        for entry in disk.read_dir(folder)? {
+            let path = folder.join(&entry.name);
+            if let Some(base) = names::parse_segment_file_name(&entry.name) {
+                let opened = disk.open(&path, OpenMode::Read);
+                match opened.and_then(|file| Ok((file.len()?, file))) {
+                    Ok((bytes, file)) => {
+                        self.files.insert(base, SegmentFile { file: Some(file), bytes });
+                    }
+                    Err(error) => {
+                        let problem = format!("it cannot be opened: {error}");
+                        let offsets = base..base.add(1);
+                        self.push(Severity::Damage, path, None, Some(offsets), problem);
+                    }
+                }
+            } else if entry.name.ends_with(TEMPORARY_SUFFIX) {
+                let problem = "left behind by an interrupted write; it holds no record".into();
+                self.push(Severity::Unsettled, path, None, None, problem);
+            } else if let Some(problem) = self.small_file_problem(&entry.name, &path) {
+                self.push(Severity::Rebuildable, path, None, None, problem);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a snapshot or the list of epochs. Only what was synced is looked at.
+    fn small_file_problem(&self, name: &str, path: &Path) -> Option<String> {
+        let read = || read_small(self.now.disk, path);
+        if name == names::EPOCHS_FILE && self.now.clean_stop {
+            return match read() {
+                Ok(bytes) if is_epoch_list(&bytes) => None,
+                Ok(_) => Some("it is not a list of leader epochs".into()),
+                Err(error) => Some(format!("it cannot be read: {error}")),
+            };
+        }
+        let end = name.strip_suffix(".snapshot")?.parse().ok().map(Offset)?;
+        if end > self.checkpoint.end {
+            return None;
+        }
+        match read() {
+            Ok(bytes) => ProducerTable::decode(&bytes).err().map(|error| error.to_string()),
+            Err(error) => Some(format!("it cannot be read: {error}")),
+        }
+    }
+
+    /// Walks one segment. `next` is the base offset of the one behind it.
+    fn segment(
+        &mut self,
+        base: Offset,
+        next: Option<Offset>,
+        epoch: &mut Option<LeaderEpoch>,
+    ) -> SegmentSummary {
+        let now = self.now;
+        let mut overlay = Overlay::new(now.disk, now.replay, self.places);
+        let SegmentFile { file, bytes } = self.files[&base].clone();
+        let mut segment = SegmentBytes::new(base, file, bytes, &mut overlay);
+        let extent = self.index_extent(base);
+        let mut indexes = IndexCheck::read(now.disk, &self.known.folder, base, extent);
+        let (index_entries, time_index_entries) = indexes.counts();
+        let mut walk = Walk::new(base, *epoch);
+        let is_checkpoints = base == self.checkpoint.segment && self.checkpoint.position > 0;
+        let mut checkpoint_at = None;
+        let stop = loop {
+            let (offset, position) = (walk.offset, walk.position);
+            if is_checkpoints && offset == self.checkpoint.end {
+                checkpoint_at = Some(position);
+            }
+            let (header, crc) = match walk.step(&mut segment, now.checksums) {
+                Step::Batch { header, crc } => (header, crc),
+                stop => break stop,
+            };
+            indexes.batch(&header, position);
+            now.progress.bytes.fetch_add(walk.position - position, Relaxed);
+            if let Some(problem) = crc {
+                if offset >= self.promised_end() {
+                    // The first batch that does not check is where the log ends.
+                    walk.position = position;
+                    walk.offset = offset;
+                    walk.batches -= 1;
+                    walk.records -= u64::from(header.records_count());
+                    break Step::Bad(problem);
+                }
+                self.bad_batch(base, position, offset..header.next_offset(), problem);
+            }
+        };
+        *epoch = walk.epoch;
+        let complete = next.is_none_or(|next| walk.offset == next)
+            && matches!(stop, Step::EndOfFile | Step::Nothing);
+        if is_checkpoints && walk.offset >= self.checkpoint.end {
+            self.check_checkpoint(base, checkpoint_at);
+        }
+        if self.ended.is_none() {
+            self.judge(&mut segment, &walk, &stop, next);
+        }
+        let covered = complete || walk.offset >= self.checkpoint.end;
+        for (name, position, problem) in indexes.finish(covered) {
+            let file = self.known.folder.join(name);
+            self.push(Severity::Rebuildable, file, Some(position), None, problem);
+        }
+        SegmentSummary {
+            base_offset: base,
+            end_offset: walk.offset,
+            batches: walk.batches,
+            records: walk.records,
+            batch_bytes: walk.position,
+            file_bytes: bytes,
+            max_timestamp: walk.max_timestamp,
+            index_entries,
+            time_index_entries,
+        }
+    }
+
+    /// A batch below the promised end whose checksum is wrong; those that follow each other are one
+    /// finding.
+    fn bad_batch(&mut self, base: Offset, position: u64, offsets: Range<Offset>, problem: String) {
+        let file = self.segment_path(base);
+        if let Some(last) = self.findings.last_mut()
+            && last.file == file
+            && let Some(range) = &mut last.offsets
+            && range.end == offsets.start
+            && last.problem == problem
+        {
+            range.end = offsets.end;
+            return;
+        }
+        self.push(Severity::Damage, file, Some(position), Some(offsets), problem);
+    }
+
+    /// The walk of a segment came to `stop`: is that where the segment, or the log, may end?
+    fn judge(
+        &mut self,
+        segment: &mut SegmentBytes<'_, '_>,
+        walk: &Walk,
+        stop: &Step,
+        next: Option<Offset>,
+    ) {
+        let (base, position, offset) = (segment.base, walk.position, walk.offset);
+        let file = self.segment_path(base);
+        let at = Some(position);
+        let problem = match stop {
+            Step::Unreadable(error) => {
+                let offsets = offset..next.unwrap_or(offset).max(self.promised_end());
+                let offsets = offsets.start..offsets.end.max(offset.add(1));
+                let problem = format!("it cannot be read: {error}");
+                return self.push(Severity::Damage, file, at, Some(offsets), problem);
+            }
+            Step::Bad(problem) => problem.clone(),
+            Step::EndOfFile | Step::Nothing | Step::Batch { .. } => {
+                let sealed = self.now.clean_stop || base < self.checkpoint.segment;
+                match (next == Some(offset), stop) {
+                    (true, Step::EndOfFile) => return,
+                    (true, _) if !sealed => return,
+                    (true, _) => {
+                        let problem = "the segment was sealed here, and its file goes on".into();
+                        return self.push(Severity::Damage, file, at, None, problem);
+                    }
+                    (false, _) => "no batch follows".into(),
+                }
+            }
+        };
+        if offset < self.promised_end() {
+            return self.broken_promise(file, position, offset, next, problem);
+        }
+        if self.now.clean_stop {
+            let PartitionCheckpoint { segment, position, .. } = self.checkpoint;
+            let as_promised = (base, walk.position) == (segment, position);
+            if !as_promised || next.is_some() || !matches!(stop, Step::EndOfFile) {
+                let problem = format!(
+                    "after a clean stop, the log should end at byte {position} of segment {segment}: \
+                     {problem}"
+                );
+                let offsets = Some(offset..offset.add(1));
+                self.push(Severity::Damage, file, at, offsets, problem);
+            }
+            return;
+        }
+        self.judge_tail(segment, walk, stop, next, problem);
+    }
+
+    /// Something below the promised end is not there.
+    fn broken_promise(
+        &mut self,
+        file: PathBuf,
+        position: u64,
+        offset: Offset,
+        next: Option<Offset>,
+        problem: String,
+    ) {
+        let at = self.places.partition_point(|place| place.end_offset <= offset);
+        if offset >= self.checkpoint.end
+            && let Some(Place { base_offset: run, .. }) = self.places.get(at)
+            && *run > offset
+        {
+            // Only a run that starts anew follows a gap: the topic was not fsync before it.
+            self.ended = Some(offset);
+            let problem = format!(
+                "records before offset {run}, where the journal begins again, were not durable: \
+                 {problem}"
+            );
+            let offsets = Some(offset..self.promised_end());
+            return self.push(Severity::Unsettled, file, Some(position), offsets, problem);
+        }
+        let end = next.filter(|next| *next > offset).unwrap_or(self.promised_end());
+        let offsets = Some(offset..end.max(offset.add(1)));
+        self.push(Severity::Damage, file, Some(position), offsets, problem);
+    }
+
+    /// The log ends here as far as anybody was promised. Says what lies behind.
+    fn judge_tail(
+        &mut self,
+        segment: &mut SegmentBytes<'_, '_>,
+        walk: &Walk,
+        stop: &Step,
+        next: Option<Offset>,
+        problem: String,
+    ) {
+        self.ended = Some(walk.offset);
+        let strict = if self.known.same_boot { Severity::Damage } else { Severity::Unsettled };
+        let (file, at) = (self.segment_path(segment.base), Some(walk.position));
+        let offsets = Some(walk.offset..walk.offset.add(1));
+        if let Step::Bad(_) = stop {
+            return self.push(strict, file, at, offsets, problem);
+        }
+        if let Some(next) = next
+            && self.has_content_from(next)
+        {
+            let problem = format!("segment {next} does not follow the last batch");
+            return self.push(strict, self.segment_path(next), Some(0), None, problem);
+        }
+        match segment.unfinished_bytes(walk.position) {
+            Ok(0) => {}
+            Ok(bytes) => {
+                let limit = self.now.batch_bytes_max;
+                let severity = if bytes > limit { strict } else { Severity::Unsettled };
+                let problem = format!(
+                    "{bytes} bytes lie behind the last batch; one unfinished batch has at most {limit}"
+                );
+                self.push(severity, file, at, offsets, problem);
+            }
+            Err(error) => {
+                let problem = format!("it cannot be read: {error}");
+                self.push(Severity::Damage, file, at, offsets, problem);
+            }
+        }
+    }
+
+    /// Whether a segment from `base` on has a byte that is not zero, or cannot be read.
+    fn has_content_from(&self, base: Offset) -> bool {
+        self.files.range(base..).any(|(base, SegmentFile { file, bytes })| {
+            let mut overlay = Overlay::new(self.now.disk, self.now.replay, self.places);
+            let mut segment = SegmentBytes::new(*base, file.clone(), *bytes, &mut overlay);
+            segment.unfinished_bytes(0).map_or(true, |bytes| bytes > 0)
+        })
+    }
+
+    /// The checkpoint's end must be where it says, between two batches.
+    fn check_checkpoint(&mut self, base: Offset, found: Option<u64>) {
+        let PartitionCheckpoint { end, position, .. } = self.checkpoint;
+        if found == Some(position) {
+            return;
+        }
+        let folder = self.known.folder.display();
+        let found = match found {
+            Some(found) => format!("it is at byte {found}"),
+            None => "no batch starts or ends with it".into(),
+        };
+        let problem = format!(
+            "it says that offset {end} is at byte {position} of segment {base} in {folder}; {found}"
+        );
+        let file = self.known.checkpoint_path.clone();
+        self.push(Severity::Damage, file, None, Some(end..end.add(1)), problem);
+    }
+
+    /// Everything below it must be there, in the segments or in the journal.
+    fn promised_end(&self) -> Offset {
+        let journal_end = self.places.last().map_or(Offset::ZERO, |last| last.end_offset);
+        self.checkpoint.end.max(journal_end)
+    }
+
+    fn index_extent(&self, base: Offset) -> Extent {
+        let PartitionCheckpoint { segment, index_entries, time_index_entries, .. } = self.checkpoint;
+        if base < segment {
+            Extent::Whole
+        } else if base == segment {
+            Extent::Counted { offsets: index_entries, times: time_index_entries }
+        } else {
+            Extent::Nothing
+        }
+    }
+
+    fn segment_path(&self, base: Offset) -> PathBuf {
+        self.known.folder.join(names::segment_file_name(base))
+    }
+
+    fn push(
+        &mut self,
+        severity: Severity,
+        file: PathBuf,
+        position: Option<u64>,
+        offsets: Option<Range<Offset>>,
+        problem: String,
+    ) {
+        self.findings.push(Finding { severity, file, position, offsets, problem });
+    }
+}
+
+/// Kafka's text: a version, a count, then `epoch start` on as many lines, both rising.
+fn is_epoch_list(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let mut lines = text.lines();
+    let version = lines.next();
+    let count = lines.next().and_then(|count| count.parse().ok());
+    let entry = |line: &str| {
+        let (epoch, start) = line.split_once(' ')?;
+        Some((epoch.parse::<u32>().ok()?, start.parse::<u64>().ok()?))
+    };
+    let entries: Option<Vec<(u32, u64)>> = lines.map(entry).collect();
+    entries.is_some_and(|entries| {
+        version == Some("0")
+            && count == Some(entries.len())
+            && entries.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1)
+    })
+}
+
+fn read_small(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let length = file.len()?;
+    if length > SMALL_FILE_BYTES_MAX {
+        let problem = format!("it has {length} bytes; the limit is {SMALL_FILE_BYTES_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+    }
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
