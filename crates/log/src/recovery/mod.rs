@@ -18,7 +18,7 @@ use std::{
 
 use sapwood_model::{DirectoryId, Offset, PartitionId, TopicId, TopicName};
 
-pub(crate) use folders::{DELETE_SUFFIX, folder_of, make, publish, remove_tree};
+pub(crate) use folders::{DELETE_SUFFIX, NEW_SUFFIX, folder_of, make, publish, remove_tree};
 use replay::{Circumstances, Replay, Settled};
 
 use crate::{
