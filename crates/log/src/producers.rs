@@ -276,3 +276,157 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     *bytes = rest;
     Some(*head)
 }
+
+#[cfg(test)]
+mod tests {
+    use sapwood_record::{Batch, BatchBuilder, Codec, RecordInput};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn stamp(id: u64, epoch: u16, base: i32, last: i32) -> ProducerStamp {
+        ProducerStamp {
+            id: ProducerId(id),
+            epoch: ProducerEpoch(epoch),
+            base_sequence: base,
+            last_sequence: last,
+        }
+    }
+
+    fn batch(id: u64, epoch: u16, base_sequence: i32, records: u32, base_offset: u64) -> Batch {
+        let stamp = stamp(id, epoch, base_sequence, base_sequence);
+        let mut builder = BatchBuilder::new(Codec::None).with_producer(stamp);
+        for _ in 0..records {
+            let record = RecordInput {
+                timestamp: NOW,
+                key: None,
+                value: None,
+                headers: &[],
+            };
+            builder.push(record).unwrap();
+        }
+        let mut batch = builder.build().unwrap();
+        batch.header_mut().set_base_offset(Offset(base_offset));
+        batch
+    }
+
+    fn table(batches: &[(u64, u16, i32, u32, u64)]) -> ProducerTable {
+        let mut table = ProducerTable::default();
+        for &(id, epoch, sequence, records, offset) in batches {
+            table.apply(batch(id, epoch, sequence, records, offset).header(), NOW);
+        }
+        table
+    }
+
+    #[test]
+    fn a_retry_of_one_of_the_last_five_batches_gets_its_first_offsets() {
+        let table = table(&[
+            (7, 0, 0, 2, 100),
+            (7, 0, 2, 2, 102),
+            (7, 0, 4, 2, 104),
+            (7, 0, 6, 2, 106),
+            (7, 0, 8, 2, 108),
+            (7, 0, 10, 2, 110),
+        ]);
+        for (sequence, offset) in [(2, 102), (6, 106), (10, 110)] {
+            assert_eq!(
+                table.check(&stamp(7, 0, sequence, sequence + 1)),
+                Ok(Sequenced::Duplicate {
+                    base_offset: Offset(offset),
+                    last_offset: Offset(offset + 1)
+                })
+            );
+        }
+        // The sixth last is not known any more, and not a part of one either.
+        let refused = Err(Refused::OutOfSequence { expected: 12 });
+        assert_eq!(table.check(&stamp(7, 0, 0, 1)), refused);
+        assert_eq!(table.check(&stamp(7, 0, 10, 10)), refused);
+    }
+
+    #[test]
+    fn a_gap_is_out_of_sequence_and_the_next_is_not() {
+        let table = table(&[(7, 0, 0, 3, 0)]);
+        assert_eq!(table.check(&stamp(7, 0, 3, 3)), Ok(Sequenced::Next));
+        let refused = Err(Refused::OutOfSequence { expected: 3 });
+        assert_eq!(table.check(&stamp(7, 0, 4, 4)), refused);
+    }
+
+    #[test]
+    fn sequences_go_on_at_zero_after_the_largest() {
+        let table = table(&[(7, 0, i32::MAX - 1, 2, 0)]);
+        assert_eq!(table.check(&stamp(7, 0, 0, 5)), Ok(Sequenced::Next));
+        let refused = Err(Refused::OutOfSequence { expected: 0 });
+        assert_eq!(table.check(&stamp(7, 0, 1, 5)), refused);
+    }
+
+    #[test]
+    fn an_older_epoch_is_fenced_and_a_newer_one_starts_at_zero() {
+        let table = table(&[(7, 3, 0, 1, 0), (7, 3, 1, 1, 1)]);
+        let fenced = Err(Refused::Fenced {
+            current: ProducerEpoch(3),
+        });
+        assert_eq!(table.check(&stamp(7, 2, 2, 2)), fenced);
+        assert_eq!(table.check(&stamp(7, 4, 0, 0)), Ok(Sequenced::Next));
+        let refused = Err(Refused::OutOfSequence { expected: 0 });
+        assert_eq!(table.check(&stamp(7, 4, 2, 2)), refused);
+    }
+
+    #[test]
+    fn a_new_epoch_forgets_the_batches_of_the_old_one() {
+        let table = table(&[(7, 0, 0, 1, 0), (7, 1, 0, 1, 1)]);
+        let Ok(Sequenced::Duplicate { base_offset, .. }) = table.check(&stamp(7, 1, 0, 0)) else {
+            panic!("the batch of the new epoch is known");
+        };
+        assert_eq!(base_offset, Offset(1));
+    }
+
+    #[test]
+    fn an_unknown_producer_may_start_anywhere() {
+        let table = table(&[(7, 0, 0, 1, 0)]);
+        assert_eq!(table.check(&stamp(8, 5, 1234, 1234)), Ok(Sequenced::Next));
+    }
+
+    #[test]
+    fn silent_producers_expire() {
+        let mut table = table(&[(7, 0, 0, 1, 0), (8, 0, 0, 1, 1)]);
+        table.apply(batch(8, 0, 1, 1, 2).header(), Timestamp(NOW.0 + 500));
+        assert_eq!(table.expire(Timestamp(NOW.0 + 1000), 1000), 1);
+        assert_eq!(
+            table.states().iter().map(|s| s.id.0).collect::<Vec<_>>(),
+            [8]
+        );
+    }
+
+    #[test]
+    fn made_up_producers_do_not_fill_the_memory() {
+        let mut table = ProducerTable::default();
+        for id in 0..PRODUCERS_MAX as u64 + 10 {
+            table.apply(
+                batch(id, 0, 0, 1, id).header(),
+                Timestamp(NOW.0 + id as i64),
+            );
+        }
+        assert!(table.len() <= PRODUCERS_MAX);
+        assert!(
+            table.0.contains_key(&ProducerId(PRODUCERS_MAX as u64 + 9)),
+            "the newest stay"
+        );
+        assert!(
+            !table.0.contains_key(&ProducerId(0)),
+            "the most silent one goes"
+        );
+    }
+
+    #[test]
+    fn snapshots_round_trip_and_damage_is_noticed() {
+        let table = table(&[(7, 3, 0, 2, 10), (7, 3, 2, 2, 12), (9, 0, 5, 1, 14)]);
+        let bytes = table.encode();
+        assert_eq!(ProducerTable::decode(&bytes).unwrap(), table);
+        for cut in 0..bytes.len() {
+            assert!(ProducerTable::decode(&bytes[..cut]).is_err(), "{cut}");
+        }
+        let cut_entry = framed::encode(KIND, &framed::decode(KIND, &bytes).unwrap()[1..]);
+        assert!(ProducerTable::decode(&cut_entry).is_err());
+    }
+}

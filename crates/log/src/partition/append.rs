@@ -156,17 +156,25 @@ impl Partition {
             });
         }
         // The file of a found segment says how full its mapping is and when it began.
-        if writer.active.room(bytes) == Room::Closed && writer.active.position() > 0 {
+        let reopened = writer.active.room(bytes) == Room::Closed && writer.active.position() > 0;
+        if reopened {
             self.reopen(writer, config, bytes)?;
         }
         if self.is_roll_due(writer, header, config, now) {
             self.begin_segment(writer, header, config, now)?;
             news.maintenance = true;
-        } else if writer.active.room(bytes) == Room::Closed {
+        } else if writer
+            .active
+            .capacity()
+            .is_none_or(|capacity| capacity < bytes)
+        {
+            // Only an empty segment gets here: one without a file, or a mapping that is too small.
             self.begin_segment(writer, header, config, now)?;
         }
         if writer.active.room(bytes) == Room::Unallocated {
-            self.durability.metrics().late_allocations.add(1);
+            if !reopened {
+                self.durability.metrics().late_allocations.add(1);
+            }
             if let Err(error) = writer.active.allocate(bytes) {
                 let path = self.segment_path(writer.active.base_offset());
                 return Err(self.append_failed("allocate", &path, error, bytes));

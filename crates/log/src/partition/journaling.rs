@@ -221,7 +221,7 @@ impl Partition {
             .map(|waiting| (&waiting.segment, waiting.bytes, waiting.end_offset))
             .chain([(active.shared(), active.position(), log_end)]);
         let untaken = segments
-            .filter(|(.., end_offset)| *end_offset > cursor.offset)
+            .filter(|(segment, _, end_offset)| *end_offset > cursor.offset.max(segment.base_offset))
             .map(|(segment, end, end_offset)| Untaken {
                 segment: Arc::clone(segment),
                 start: if segment.base_offset == cursor.segment {
@@ -244,10 +244,7 @@ impl Partition {
             .segment
             .tail()
             .expect("what was appended was appended to a file");
-        let source = Source::Tail {
-            reader: Arc::clone(&tail.reader),
-            mapped: self.is_mapped(),
-        };
+        let source = self.tail_source(tail);
         let outcome = clip(&source, part, room, at_least_one);
         outcome
             .map_err(|error| self.walk_failed(&part.segment, part.end_offset, error))

@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     index::{IndexEntry, IndexedSegment, SegmentIndex},
-    io::{OpenMode, TailKind},
+    io::{File, OpenMode, TailKind},
     segment::{
-        Expected, OpenSegment, SealedSegment, Segment, SegmentHandle, Source, WalkError, Walker,
+        Expected, OpenSegment, SealedSegment, Segment, SegmentHandle, SharedTail, Source,
+        WalkError, Walker,
     },
 };
 
@@ -157,6 +158,7 @@ impl Partition {
             return Ok(Source::File {
                 file: Arc::clone(&handle.file),
                 end: segment.bytes(),
+                end_offset: None,
             });
         };
         let end = tail.reader.end();
@@ -164,12 +166,10 @@ impl Partition {
             return Ok(Source::File {
                 file: Arc::clone(&tail.file),
                 end,
+                end_offset: None,
             });
         }
-        Ok(Source::Tail {
-            reader: Arc::clone(&tail.reader),
-            mapped: self.is_mapped(),
-        })
+        Ok(self.tail_source(tail))
     }
 
     /// The open file and the index of a sealed segment.
@@ -221,10 +221,7 @@ impl Partition {
     fn rebuild_index(&self, segment: &SealedSegment) -> Result<Arc<SegmentHandle>, WalkError> {
         let path = self.segment_path(segment.base_offset);
         let file = self.environment.disk.open(&path, OpenMode::Read)?;
-        let source = Source::File {
-            file: Arc::clone(&file),
-            end: segment.bytes,
-        };
+        let source = sealed_source(&file, segment);
         let interval_bytes = self.config.load().index_interval_bytes;
         let index = build_index(&source, segment, interval_bytes)?;
         tracing::warn!(
@@ -336,8 +333,12 @@ impl Partition {
         }
     }
 
-    pub(super) fn is_mapped(&self) -> bool {
-        self.tail == TailKind::Mmap
+    pub(super) fn tail_source(&self, tail: &SharedTail) -> Source {
+        let mapped = self.tail == TailKind::Mmap;
+        Source::Tail {
+            reader: Arc::clone(&tail.reader),
+            mapped,
+        }
     }
 
     fn is_abandoned(&self) -> bool {
@@ -397,11 +398,16 @@ fn walk_sealed<T>(
 ) -> Result<T, WalkError> {
     let entry = handle.index.as_ref().and_then(|index| index.lookup(offset));
     let (position, expected) = start_of(segment.base_offset, entry);
-    let source = Source::File {
-        file: Arc::clone(&handle.file),
-        end: segment.bytes,
-    };
+    let source = sealed_source(&handle.file, segment);
     walk(&source, position, expected)
+}
+
+pub(super) fn sealed_source(file: &Arc<dyn File>, segment: &SealedSegment) -> Source {
+    Source::File {
+        file: Arc::clone(file),
+        end: segment.bytes,
+        end_offset: Some(segment.end_offset),
+    }
 }
 
 fn start_of(base_offset: Offset, entry: Option<IndexEntry>) -> (u64, Expected) {

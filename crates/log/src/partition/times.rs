@@ -191,9 +191,13 @@ impl Partition {
                     if header.next_offset() > window.high_watermark {
                         break;
                     }
-                    let timestamp = header.max_timestamp();
-                    if header.last_offset() >= window.log_start && timestamp.0 >= 0 {
-                        largest = largest.max(Some(timestamp));
+                    if header.last_offset() >= window.log_start {
+                        let timestamp = if header.base_offset() < window.log_start {
+                            largest_record(&read_batch(&mut walker, &header)?, window.log_start)
+                        } else {
+                            Some(header.max_timestamp())
+                        };
+                        largest = largest.max(timestamp.filter(|timestamp| timestamp.0 >= 0));
                     }
                     walker.skip(&header);
                     if header.next_offset() >= window.high_watermark {
@@ -208,7 +212,7 @@ impl Partition {
 
 impl Window {
     /// The segments that have something in the window, each with its end.
-    fn segments<'v>(self, view: &'v View) -> impl Iterator<Item = (&'v Segment, Offset)> {
+    fn segments(self, view: &View) -> impl Iterator<Item = (&Segment, Offset)> {
         let ends = view.segments.iter().skip(1).map(Segment::base_offset);
         let ends = ends.chain([self.high_watermark]);
         view.segments
@@ -261,4 +265,24 @@ fn find_record(batch: &Batch, at: Timestamp, log_start: Offset) -> Option<Timest
         }
     }
     None
+}
+
+/// The largest timestamp of a batch's records at `log_start` or above.
+fn largest_record(batch: &Batch, log_start: Offset) -> Option<Timestamp> {
+    let header = batch.header();
+    let of_batch = Some(header.max_timestamp());
+    if header.is_log_append_time() {
+        return of_batch;
+    }
+    let Ok(records) = batch.records(DECOMPRESSED_BYTES_MAX) else {
+        return of_batch;
+    };
+    let mut largest = None;
+    for record in records {
+        let Ok(record) = record else { return of_batch };
+        if record.offset >= log_start {
+            largest = largest.max(Some(record.timestamp));
+        }
+    }
+    largest
 }

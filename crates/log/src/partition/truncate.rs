@@ -1,10 +1,13 @@
 //! Taking back the end of the log.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
 
 use sapwood_model::Offset;
 
-use super::{Partition, ReadMode, TruncateError, View, Writer};
+use super::{Partition, ReadMode, TruncateError, View, Writer, read::sealed_source};
 use crate::{
     index::{IndexCounts, SegmentIndex},
     io::OpenMode,
@@ -99,11 +102,23 @@ impl Partition {
         for later in open[kept..].iter().rev() {
             self.unlink(later)?;
         }
+        // A new mapping: the old one's readers keep what they have, below the watermark.
+        let shared = OpenSegment::new(index, segment.base_offset, position);
+        let mut active =
+            ActiveSegment::found(Arc::clone(&shared), position, writer.active.opened_at);
         if position == 0 {
             self.unlink(&segment)?;
         } else {
-            let tail = segment.tail().expect("what is cut was appended to a file");
-            tail.file.set_len(position).map_err(|error| {
+            // The same file stays open: it has writes that no checkpoint has synced.
+            let file = &segment
+                .tail()
+                .expect("what is cut was appended to a file")
+                .file;
+            let layout = self.layout(&self.config.load());
+            let cut = file
+                .set_len(position)
+                .and_then(|()| active.adopt(&layout, Arc::clone(file)));
+            cut.map_err(|error| {
                 let path = self.segment_path(segment.base_offset);
                 TruncateError::Offline {
                     reason: self.fail("cut", &path, error),
@@ -111,14 +126,11 @@ impl Partition {
             })?;
         }
 
-        // A new mapping: the old one's readers keep what they have, below the watermark.
-        let shared = OpenSegment::new(index, segment.base_offset, position);
         let mut segments = self.view.load().segments.clone();
         segments.retain(|s| s.base_offset() < shared.base_offset);
-        segments.push(Segment::Open(Arc::clone(&shared)));
+        segments.push(Segment::Open(shared));
         let bytes_before: u64 = open[cut_at..].iter().map(|segment| segment.bytes()).sum();
-        let opened_at = writer.active.opened_at;
-        writer.active = ActiveSegment::found(shared, position, opened_at);
+        writer.active = active;
         writer.waiting.truncate(cut_at);
         writer.producers = producers;
         writer.epochs.truncate(offset);
@@ -219,34 +231,33 @@ impl Partition {
     }
 
     fn source_of(&self, segment: &Segment) -> Result<Source, WalkError> {
+        let open = || {
+            let path = self.segment_path(segment.base_offset());
+            self.environment.disk.open(&path, OpenMode::Read)
+        };
         match segment {
-            Segment::Open(open) => match open.tail() {
-                Some(tail) => Ok(Source::Tail {
-                    reader: Arc::clone(&tail.reader),
-                    mapped: self.is_mapped(),
+            Segment::Open(found) => match found.tail() {
+                Some(tail) => Ok(self.tail_source(tail)),
+                None => Ok(Source::File {
+                    file: open()?,
+                    end: found.bytes(),
+                    end_offset: None,
                 }),
-                None => self.file_source(open.base_offset, open.bytes()),
             },
-            Segment::Sealed(sealed) => self.file_source(sealed.base_offset, sealed.bytes),
+            Segment::Sealed(sealed) => Ok(sealed_source(&open()?, sealed)),
         }
-    }
-
-    fn file_source(&self, base_offset: Offset, end: u64) -> Result<Source, WalkError> {
-        let file = self
-            .environment
-            .disk
-            .open(&self.segment_path(base_offset), OpenMode::Read)?;
-        Ok(Source::File { file, end })
     }
 
     fn unlink(&self, segment: &OpenSegment) -> Result<(), TruncateError> {
         let path = self.segment_path(segment.base_offset);
-        self.environment
-            .disk
-            .remove_file(&path)
-            .map_err(|error| TruncateError::Offline {
-                reason: self.fail("remove", &path, error),
-            })?;
+        match self.environment.disk.remove_file(&path) {
+            // A segment that was cut to nothing has no file until the next append.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let reason = self.fail("remove", &path, error);
+                return Err(TruncateError::Offline { reason });
+            }
+            _ => {}
+        }
         self.names_have_changed();
         self.remove(&names::index_file_name(segment.base_offset));
         self.remove(&names::time_index_file_name(segment.base_offset));

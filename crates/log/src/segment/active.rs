@@ -178,17 +178,24 @@ impl ActiveSegment {
     /// # Errors
     /// `NotFound` or `UnexpectedEof` when the file is not what was found, and what the disk reports.
     pub(crate) fn reopen(&mut self, layout: &Layout<'_>) -> io::Result<()> {
+        let name = names::segment_file_name(self.shared.base_offset);
+        let file = layout
+            .disk
+            .open(&layout.folder.join(name), OpenMode::Write)?;
+        self.adopt(layout, file)
+    }
+
+    /// Goes on in the file that a cut segment was written to, from where it was cut.
+    ///
+    /// # Errors
+    /// As [`ActiveSegment::reopen`].
+    pub(crate) fn adopt(&mut self, layout: &Layout<'_>, file: Arc<dyn File>) -> io::Result<()> {
         assert!(
             self.open.is_none() && self.position > 0,
             "only a found segment is opened again"
         );
-        let path = layout
-            .folder
-            .join(names::segment_file_name(self.shared.base_offset));
-        let file = layout.disk.open(&path, OpenMode::Write)?;
-        let len = file.len()?;
         let mut header = [0; HEADER_BYTES];
-        if len < self.position || file.read_at(&mut header, 0)? < HEADER_BYTES {
+        if file.len()? < self.position || file.read_at(&mut header, 0)? < HEADER_BYTES {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.first_timestamp = Header::read(&header).map(|header| header.max_timestamp());
@@ -197,9 +204,8 @@ impl ActiveSegment {
             .max(self.position)
             .min(SEGMENT_BYTES_MAX);
         let (writer, reader) = file.tail(layout.tail, capacity, self.position)?;
-        // Not `len`: a file that was lengthened without blocks would be a signal in a store.
-        file.allocate(self.position..next_allocation(self.position, capacity))?;
-        let allocated = next_allocation(self.position, capacity);
+        // Not the file's length: where it was lengthened without blocks, a store would be a signal.
+        let allocated = self.position;
         self.attach(file, writer, reader, allocated, capacity);
         Ok(())
     }
@@ -360,7 +366,8 @@ impl ActiveSegment {
 /// Where the next allocation ends: 64 KiB, doubling, then steps of 32 MiB, never past `capacity`.
 fn next_allocation(allocated: u64, capacity: u64) -> u64 {
     let step = allocated.clamp(ALLOCATION_BYTES_MIN, ALLOCATION_BYTES_MAX);
-    (allocated + step).min(capacity)
+    // A cut segment goes on at an odd place: its steps end where the others' do.
+    ((allocated + step) / ALLOCATION_BYTES_MIN * ALLOCATION_BYTES_MIN).min(capacity)
 }
 
 #[cfg(test)]
@@ -376,6 +383,8 @@ mod tests {
         let kib: Vec<u64> = ends.iter().map(|end| end >> 10).collect();
         assert_eq!(kib[..5], [0, 64, 128, 256, 512]);
         assert_eq!(kib[10..], [32 << 10, 64 << 10, 96 << 10, 128 << 10]);
+        assert_eq!(next_allocation(1000, 1 << 30), 64 << 10);
+        assert_eq!(next_allocation((64 << 10) - 1, 1 << 30), 64 << 10);
         assert_eq!(next_allocation(1000, 1500), 1500);
         assert_eq!(next_allocation(1500, 1500), 1500);
     }

@@ -25,8 +25,13 @@ pub(crate) enum Source {
         reader: Arc<dyn TailReader>,
         mapped: bool,
     },
-    /// Positional reads, below the end of the batches.
-    File { file: Arc<dyn File>, end: u64 },
+    /// Positional reads, below the end of the batches. Of a sealed segment it is known which offset
+    /// they end with (exclusive).
+    File {
+        file: Arc<dyn File>,
+        end: u64,
+        end_offset: Option<Offset>,
+    },
 }
 
 impl Source {
@@ -232,8 +237,22 @@ impl<'s> Walker<'s> {
         header.magic() == MAGIC
             && header.size_bytes() >= HEADER_BYTES
             && header.size_bytes() as u64 <= self.end - self.position
+            && self.ends_soundly(header)
             && header.last_offset_delta() >= 0
             && i64::from(header.records_count()) <= i64::from(header.last_offset_delta()) + 1
+    }
+
+    /// The last batch of a sealed segment ends with it.
+    fn ends_soundly(&self, header: &Header) -> bool {
+        let Source::File {
+            end_offset: Some(end_offset),
+            ..
+        } = self.source
+        else {
+            return true;
+        };
+        let ends_here = header.size_bytes() as u64 == self.end - self.position;
+        ends_here == (header.next_offset() == *end_offset)
     }
 
     /// The next batch is not what it has to be.

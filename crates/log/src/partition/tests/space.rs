@@ -1,0 +1,163 @@
+//! Full disks, failing disks, and files that are cut under a mapping.
+
+use super::*;
+
+fn append(fixture: &Fixture, batch: &Batch) -> Result<Appended, AppendError> {
+    fixture
+        .partition
+        .append(batch, AppendOptions::default(), NOW)
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_goes_away_with_it() {
+    for segment_bytes in [1 << 20, 1000] {
+        let fixture = Fixture::os(segment_bytes);
+        fixture.append(&sequenced(9, 0, 0));
+        fixture.faults.room.store(0, Relaxed);
+        let mut sequence = 0;
+        let refused = loop {
+            sequence += 1;
+            if let Err(error) = append(&fixture, &sequenced(9, 0, sequence)) {
+                break error;
+            }
+        };
+        assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+        assert!(matches!(
+            append(&fixture, &batch(9)),
+            Err(AppendError::NoSpace { .. })
+        ));
+        fixture.maintain();
+        assert_eq!(fixture.read_all().len(), sequence as usize, "reads go on");
+
+        fixture.faults.room.store(u64::MAX, Relaxed);
+        let appended = fixture.append(&sequenced(9, 0, sequence));
+        assert_eq!(
+            appended.base_offset,
+            Offset(sequence as u64),
+            "nothing was left half appended"
+        );
+        assert_eq!(fixture.read_all().len(), sequence as usize + 1);
+        assert_eq!(fixture.offline_reason(), "");
+    }
+}
+
+#[test]
+fn the_first_append_to_a_full_disk_leaves_no_file() {
+    let fixture = Fixture::os(1 << 20);
+    fixture.faults.room.store(0, Relaxed);
+    assert!(matches!(
+        append(&fixture, &batch(5)),
+        Err(AppendError::NoSpace { .. })
+    ));
+    assert!(fixture.files().is_empty());
+    fixture.faults.room.store(u64::MAX, Relaxed);
+    assert_eq!(fixture.append(&batch(5)).base_offset, Offset(0));
+}
+
+#[test]
+fn the_last_bytes_of_a_disk_are_used() {
+    let fixture = Fixture::os(1 << 30);
+    fixture.append(&batch(60_000));
+    fixture.faults.room.store(70_000, Relaxed);
+    fixture.append(&batch(6000)); // a step of 64 KiB does not fit, the batch does
+    assert!(matches!(
+        append(&fixture, &batch(6000)),
+        Err(AppendError::NoSpace { .. })
+    ));
+}
+
+#[test]
+fn a_roll_that_ended_in_a_full_disk_leaves_room_for_a_larger_batch() {
+    const MIB: usize = 1 << 20;
+    let fixture = Fixture::os(40 << 20);
+    fixture.append(&batch(31 * MIB));
+    fixture.maintain(); // the next segment has 32 MiB of blocks
+    fixture.faults.room.store(33 << 20, Relaxed);
+    assert!(matches!(
+        append(&fixture, &batch(35 * MIB)),
+        Err(AppendError::NoSpace { .. })
+    ));
+    fixture.faults.room.store(u64::MAX, Relaxed);
+    assert_eq!(fixture.append(&batch(41 * MIB)).base_offset, Offset(1));
+    assert_eq!(fixture.append(&batch(5)).base_offset, Offset(2));
+    fixture.maintain();
+    assert_eq!(fixture.partition.stats().segments, 3);
+    assert_eq!(read(&fixture.partition, Offset(1), 1).unwrap().1, Offset(2));
+}
+
+#[test]
+fn a_failed_write_of_the_tail_takes_the_partition_offline() {
+    let fixture = Fixture::os(1 << 20);
+    fixture.append(&batch(5));
+    fixture.faults.tail_write.store(true, Relaxed);
+    assert!(matches!(
+        append(&fixture, &batch(5)),
+        Err(AppendError::Offline { .. })
+    ));
+    fixture.faults.tail_write.store(false, Relaxed);
+    assert!(matches!(
+        append(&fixture, &batch(5)),
+        Err(AppendError::Offline { .. })
+    ));
+    assert!(
+        fixture.offline_reason().contains("could not write"),
+        "{}",
+        fixture.offline_reason()
+    );
+    assert_eq!(fixture.partition.bounds().log_end, Offset(1));
+}
+
+#[test]
+fn a_failed_sync_or_write_out_of_a_segment_takes_the_partition_offline() {
+    let fixture = Fixture::os(1000);
+    for _ in 0..4 {
+        fixture.append(&batch(300));
+    }
+    fixture.faults.sync.store(true, Relaxed);
+    fixture.maintain();
+    assert!(
+        fixture.offline_reason().contains("could not sync"),
+        "{}",
+        fixture.offline_reason()
+    );
+
+    let fixture = Fixture::os(1 << 30);
+    fixture.append(&batch(2 << 20));
+    fixture.faults.write_out.store(true, Relaxed);
+    fixture.maintain();
+    assert!(
+        fixture.offline_reason().contains("write-out"),
+        "{}",
+        fixture.offline_reason()
+    );
+}
+
+#[test]
+fn no_descriptors_for_a_new_segment_is_not_the_partitions_fault() {
+    let fixture = Fixture::os(1 << 20);
+    fixture.faults.no_descriptors.store(true, Relaxed);
+    assert!(matches!(
+        append(&fixture, &batch(5)),
+        Err(AppendError::Exhausted { .. })
+    ));
+    fixture.faults.no_descriptors.store(false, Relaxed);
+    assert_eq!(fixture.append(&batch(5)).base_offset, Offset(0));
+}
+
+#[test]
+fn a_found_segment_that_is_shorter_than_its_batches_is_not_written() {
+    let mut fixture = Fixture::os(1 << 20);
+    fixture.append(&batch(500));
+    fixture.reopen();
+    let path = fixture.path("00000000000000000000.log");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_len(100)
+        .unwrap();
+    assert!(matches!(
+        append(&fixture, &batch(5)),
+        Err(AppendError::Offline { .. })
+    ));
+}
