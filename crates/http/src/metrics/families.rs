@@ -80,7 +80,7 @@ impl<'e, 'w> Families<'e, 'w> {
     ) -> fmt::Result {
         let mut family = self.family(name, unit.as_ref(), help, MetricType::Gauge)?;
         for (labels, value) in series {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
+            series_of(&mut family, &labels, |series| series.encode_gauge(&value))?;
         }
         Ok(())
     }
@@ -101,14 +101,10 @@ impl<'e, 'w> Families<'e, 'w> {
         let mut family = self.family(name, Some(&Unit::Seconds), help, MetricType::Histogram)?;
         for (labels, buckets) in series {
             let count = buckets.counts.iter().map(|(_, count)| count).sum();
-            family
-                .encode_family(&labels)?
-                .encode_histogram::<NoLabelSet>(
-                    buckets.sum.as_secs_f64(),
-                    count,
-                    &buckets.counts,
-                    None,
-                )?;
+            let sum = buckets.sum.as_secs_f64();
+            series_of(&mut family, &labels, |series| {
+                series.encode_histogram::<NoLabelSet>(sum, count, &buckets.counts, None)
+            })?;
         }
         Ok(())
     }
@@ -127,5 +123,18 @@ impl<'e, 'w> Families<'e, 'w> {
         kind: MetricType,
     ) -> Result<MetricEncoder<'s>, fmt::Error> {
         self.encoder.encode_descriptor(name, help, unit, kind)
+    }
+}
+
+/// Writes one series; one without labels is written without braces.
+fn series_of(
+    family: &mut MetricEncoder<'_>,
+    labels: &Labels<'_>,
+    write: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+) -> fmt::Result {
+    if labels.is_empty() {
+        write(family)
+    } else {
+        write(&mut family.encode_family(labels)?)
     }
 }

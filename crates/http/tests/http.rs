@@ -1,0 +1,336 @@
+//! The routes over real sockets: every state of a process, and metrics that parse.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sapwood_broker::{Broker, BrokerOptions, NewTopic, Progress, StoreOptions};
+use sapwood_http::{
+    ConnectionCounters, ConnectionEnd, Health, Http, Metrics, Readiness, RecoveryProgress,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+struct Served {
+    address: SocketAddr,
+    health: Arc<Health>,
+    counters: Arc<ConnectionCounters>,
+    done: Arc<AtomicU64>,
+    stop: watch::Sender<bool>,
+}
+
+impl Served {
+    async fn new(per_partition: bool) -> Self {
+        let done = Arc::new(AtomicU64::new(0));
+        let health = Health::recovering({
+            let done = Arc::clone(&done);
+            move || RecoveryProgress {
+                partitions_done: done.load(Ordering::Relaxed),
+                partitions_total: 1000,
+                bytes_done: 4096,
+            }
+        });
+        let counters = Arc::new(ConnectionCounters::default());
+        let metrics = Metrics::new(Arc::clone(&health), Arc::clone(&counters), per_partition);
+        let http = Http::new(Arc::clone(&health), metrics);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let address = listener.local_addr().expect("is bound");
+        let stop = watch::Sender::new(false);
+        let stopped = stop.subscribe();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (http, stopped) = (http.clone(), stopped.clone());
+                tokio::spawn(async move { http.serve_connection(stream, stopped).await });
+            }
+        });
+        Self {
+            address,
+            health,
+            counters,
+            done,
+            stop,
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("connects")
+    }
+
+    /// Status, head and body of a GET on a connection of its own.
+    async fn get(&self, path: &str) -> (u16, String, String) {
+        let mut stream = self.connect().await;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("writes");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("reads");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("has a head");
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
+        (
+            status.expect("has a status"),
+            head.to_ascii_lowercase(),
+            body.to_owned(),
+        )
+    }
+}
+
+async fn broker(folder: &tempfile::TempDir) -> Broker {
+    let store = StoreOptions {
+        ballast_bytes: 0,
+        journal_file_bytes: 4 << 20,
+        journal_files: 2,
+        boot_id: "boot".to_owned(),
+        ..StoreOptions::default()
+    };
+    let options = BrokerOptions::new(folder.path().join("data"), store);
+    Broker::open(options, Arc::new(Progress::default()))
+        .await
+        .expect("opens")
+}
+
+async fn create(broker: &Broker, name: &str, partitions: u32) {
+    let topic = NewTopic {
+        name: name.to_owned(),
+        partitions: Some(partitions),
+        replication_factor: None,
+        configs: Vec::new(),
+        validate_only: false,
+    };
+    broker.create_topic(topic).await.expect("creates");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_goes_from_progress_to_ready_to_draining_while_liveness_stays() {
+    let served = Served::new(true).await;
+    let (status, head, body) = served.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(head.contains("content-type: application/json"), "{head}");
+    assert!(
+        body.starts_with(
+            r#"{"status":"recovering","partitions_done":0,"partitions_total":1000,"bytes_done":4096,"#
+        ),
+        "{body}"
+    );
+    served.done.store(617, Ordering::Relaxed);
+    let (_, _, body) = served.get("/readyz").await;
+    assert!(body.contains(r#""partitions_done":617,"#), "{body}");
+    assert_eq!(served.get("/livez").await.0, 200);
+    assert_eq!(served.get("/metrics").await.0, 200);
+    assert_eq!(served.health.start_took(), None);
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let broker = broker(&folder).await;
+    served.health.ready(broker.clone());
+    let (status, _, body) = served.get("/readyz").await;
+    assert_eq!((status, body.as_str()), (200, r#"{"status":"ready"}"#));
+    assert!(served.health.start_took().is_some());
+
+    served.health.drain();
+    let (status, _, body) = served.get("/readyz").await;
+    assert_eq!((status, body.as_str()), (503, r#"{"status":"draining"}"#));
+    assert_eq!(served.health.readiness(), Readiness::Draining);
+    assert_eq!(served.get("/livez").await.0, 200);
+    broker.drain_and_close().await.expect("closes");
+    assert_eq!(served.get("/metrics").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_paths_and_methods_are_refused() {
+    let served = Served::new(true).await;
+    assert_eq!(served.get("/").await.0, 200);
+    let (status, _, body) = served.get("/console").await;
+    assert_eq!(status, 404);
+    assert!(body.contains("/metrics"), "{body}");
+    let mut stream = served.connect().await;
+    let request =
+        "POST /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("writes");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("reads");
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_without_end_is_refused_before_it_grows() {
+    let served = Served::new(true).await;
+    let mut stream = served.connect().await;
+    stream
+        .write_all(b"GET /livez HTTP/1.1\r\nx: ")
+        .await
+        .expect("writes");
+    let mut written = 0;
+    while written < 8 << 20 && stream.write_all(&[b'a'; 4096]).await.is_ok() {
+        written += 4096;
+    }
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(
+        written < 8 << 20,
+        "the server took {written} bytes of one header"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_ends_idle_connections() {
+    let served = Served::new(true).await;
+    let mut stream = served.connect().await;
+    stream
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .expect("writes");
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.expect("reads");
+    assert_eq!(&first, b"HTTP/1.1 200");
+    served.stop.send_replace(true);
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest));
+    end.await
+        .expect("is closed soon")
+        .expect("is closed in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_parse_and_hold_what_happened() {
+    let served = Served::new(true).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let broker = broker(&folder).await;
+    create(&broker, "orders", 3).await;
+    create(&broker, "payments.eu", 1).await;
+    served.health.ready(broker.clone());
+    served.counters.opened();
+    served.counters.opened();
+    served.counters.grpc_opened();
+    served.counters.turned_away(ConnectionEnd::Tls);
+
+    let (_, head, text) = served.get("/metrics").await;
+    assert!(
+        head.contains("content-type: application/openmetrics-text"),
+        "{head}"
+    );
+    let metrics = parse(&text);
+    let value = |series: &str| {
+        *metrics
+            .get(series)
+            .unwrap_or_else(|| panic!("no {series}\n{text}"))
+    };
+    assert_eq!(value(r#"sapwood_state{state="ready"}"#), 1.0);
+    assert_eq!(value(r#"sapwood_connections{protocol="grpc"}"#), 1.0);
+    assert_eq!(value(r#"sapwood_connections{protocol="other"}"#), 1.0);
+    assert_eq!(
+        value(r#"sapwood_connections_refused_total{reason="tls"}"#),
+        1.0
+    );
+    assert_eq!(value(r#"sapwood_topic_partitions{topic="orders"}"#), 3.0);
+    assert_eq!(
+        value(r#"sapwood_log_end_offset{topic="orders",partition="2"}"#),
+        0.0
+    );
+    assert_eq!(
+        value(r#"sapwood_topic_records_in_total{topic="payments.eu"}"#),
+        0.0
+    );
+    assert_eq!(
+        value(r#"sapwood_requests_total{api="produce",error="none"}"#),
+        0.0
+    );
+    assert_eq!(value(r#"sapwood_disk_state{state="ok"}"#), 1.0);
+    assert!(value("sapwood_disk_total_bytes") >= value("sapwood_disk_free_bytes"));
+    assert!(value("sapwood_recovery_seconds") > 0.0);
+    assert!(value("process_resident_memory_bytes") > 1e6);
+    assert!(
+        metrics
+            .keys()
+            .any(|series| series.starts_with("sapwood_build_info{version="))
+    );
+    assert!(metrics.contains_key(r#"sapwood_fsync_duration_seconds_bucket{le="+Inf"}"#));
+    broker.drain_and_close().await.expect("closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_series_for_partitions_a_topic_shows_their_sum() {
+    let served = Served::new(false).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let broker = broker(&folder).await;
+    create(&broker, "orders", 50).await;
+    served.health.ready(broker.clone());
+    let (_, _, text) = served.get("/metrics").await;
+    let metrics = parse(&text);
+    assert!(
+        metrics.contains_key(r#"sapwood_log_size_bytes{topic="orders"}"#),
+        "{text}"
+    );
+    assert!(!text.contains("partition=\""), "{text}");
+    broker.drain_and_close().await.expect("closes");
+}
+
+/// Reads the OpenMetrics text strictly: every series belongs to the family announced before it, no
+/// series comes twice, buckets only rise, counters are named `_total`, the end is marked.
+fn parse(text: &str) -> BTreeMap<String, f64> {
+    let mut metrics = BTreeMap::new();
+    let mut families = BTreeSet::new();
+    let (mut family, mut kind, mut ended) = (String::new(), String::new(), false);
+    let mut bucket: Option<(String, f64)> = None;
+    for line in text.lines() {
+        assert!(!ended, "a line after the end: {line}");
+        if let Some(comment) = line.strip_prefix("# ") {
+            let words: Vec<&str> = comment.splitn(3, ' ').collect();
+            match words[..] {
+                ["EOF"] => ended = true,
+                ["HELP", name, help] => {
+                    assert!(families.insert(name.to_owned()), "{name} comes twice");
+                    assert!(help.ends_with('.') && name.is_ascii(), "{line}");
+                    name.clone_into(&mut family);
+                }
+                ["TYPE", name, of] => {
+                    assert_eq!(name, family);
+                    of.clone_into(&mut kind);
+                }
+                ["UNIT", name, unit] => {
+                    assert!(
+                        name == family && name.ends_with(&format!("_{unit}")),
+                        "{line}"
+                    );
+                }
+                _ => panic!("not a comment of the format: {line}"),
+            }
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').expect("a series and a value");
+        let value: f64 = value.parse().expect("a number");
+        let name = series.split('{').next().expect("has a name");
+        let suffix = name
+            .strip_prefix(family.as_str())
+            .expect("belongs to the family before it");
+        let suffixes: &[&str] = match kind.as_str() {
+            "counter" => &["_total"],
+            "gauge" => &[""],
+            "info" => &["_info"],
+            "histogram" => &["_sum", "_count", "_bucket"],
+            other => panic!("{other} is not a kind that is used"),
+        };
+        assert!(
+            suffixes.contains(&suffix),
+            "{kind} with the suffix {suffix:?}: {line}"
+        );
+        if suffix == "_bucket" {
+            let labels = series.split("le=\"").next().expect("is there").to_owned();
+            if let Some((of, before)) = &bucket
+                && *of == labels
+            {
+                assert!(value >= *before, "a bucket falls: {line}");
+            }
+            bucket = Some((labels, value));
+        }
+        assert!(
+            metrics.insert(series.to_owned(), value).is_none(),
+            "{series} comes twice"
+        );
+    }
+    assert!(ended, "the end is not marked");
+    metrics
+}
