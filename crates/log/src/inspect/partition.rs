@@ -16,7 +16,7 @@ use super::{
     Finding, PartitionSummary, SegmentSummary, Severity,
     indexes::{Extent, IndexCheck},
     replay::{Overlay, Place, Replay},
-    segment::{SegmentBytes, Step, Walk},
+    segment::{BadRun, Limits, SegmentBytes, Step, Walk, Walked},
 };
 use crate::{
     Progress,
@@ -202,42 +202,35 @@ impl Inspection<'_> {
         let extent = self.index_extent(base);
         let mut indexes = IndexCheck::read(now.disk, &self.known.folder, base, extent);
         let (index_entries, time_index_entries) = indexes.counts();
-        let mut walk = Walk::new(base, *epoch);
         let is_checkpoints = base == self.checkpoint.segment && self.checkpoint.position > 0;
+        let checkpoint_end = self.checkpoint.end;
         let mut checkpoint_at = None;
-        let stop = loop {
-            let (offset, position) = (walk.offset, walk.position);
-            if is_checkpoints && offset == self.checkpoint.end {
-                checkpoint_at = Some(position);
+        let limits =
+            Limits { next, promised_end: self.promised_end(), checksums: now.checksums };
+        let walk = Walk::new(base, *epoch);
+        let Walked { walk, stop, bad } = walk.to_end(&mut segment, limits, |header, at, whole| {
+            if is_checkpoints && header.base_offset() == checkpoint_end {
+                checkpoint_at = Some(at);
             }
-            let (header, crc) = match walk.step(&mut segment, now.checksums) {
-                Step::Batch { header, crc } => (header, crc),
-                stop => break stop,
-            };
-            indexes.batch(&header, position);
-            now.progress.bytes.fetch_add(walk.position - position, Relaxed);
-            if let Some(problem) = crc {
-                if offset >= self.promised_end() {
-                    // The first batch that does not check is where the log ends.
-                    walk.position = position;
-                    walk.offset = offset;
-                    walk.batches -= 1;
-                    walk.records -= u64::from(header.records_count());
-                    break Step::Bad(problem);
-                }
-                self.bad_batch(base, position, offset..header.next_offset(), problem);
+            // Behind a batch that does not check, it is not known what the entries should say.
+            if whole {
+                indexes.batch(header, at);
             }
-        };
+            now.progress.bytes.fetch_add(header.size_bytes() as u64, Relaxed);
+        });
         *epoch = walk.epoch;
+        let whole = bad.is_empty();
+        if is_checkpoints && whole && walk.offset >= checkpoint_end {
+            let at_end = (walk.offset == checkpoint_end).then_some(walk.position);
+            self.check_checkpoint(base, checkpoint_at.or(at_end));
+        }
+        let (walk, stop) = self.report_bad(base, bad, walk, stop);
         let complete = next.is_none_or(|next| walk.offset == next)
             && matches!(stop, Step::EndOfFile | Step::Nothing);
-        if is_checkpoints && walk.offset >= self.checkpoint.end {
-            self.check_checkpoint(base, checkpoint_at);
-        }
         if self.ended.is_none() {
             self.judge(&mut segment, &walk, &stop, next);
         }
-        let covered = complete || walk.offset >= self.checkpoint.end;
+        let covered = whole && (complete || walk.offset >= checkpoint_end);
         for (name, position, problem) in indexes.finish(covered) {
             let file = self.known.folder.join(name);
             self.push(Severity::Rebuildable, file, Some(position), None, problem);
@@ -255,20 +248,28 @@ impl Inspection<'_> {
         }
     }
 
-    /// A batch below the promised end whose checksum is wrong; those that follow each other are one
-    /// finding.
-    fn bad_batch(&mut self, base: Offset, position: u64, offsets: Range<Offset>, problem: String) {
-        let file = self.segment_path(base);
-        if let Some(last) = self.findings.last_mut()
-            && last.file == file
-            && let Some(range) = &mut last.offsets
-            && range.end == offsets.start
-            && last.problem == problem
+    /// Batches below the promised end whose checksums are wrong. When the last of them is followed by
+    /// something that is no batch, its length is not to be trusted either: the walk ended there.
+    fn report_bad(
+        &mut self,
+        base: Offset,
+        mut bad: Vec<BadRun>,
+        mut walk: Walk,
+        mut stop: Step,
+    ) -> (Walk, Step) {
+        if let (Step::Bad(_), true) = (&stop, walk.is_behind_bad())
+            && let Some(last) = bad.pop()
         {
-            range.end = offsets.end;
-            return;
+            walk.position = last.position;
+            walk.offset = last.offsets.start;
+            walk.batches -= last.batches;
+            stop = Step::Bad(last.describe());
         }
-        self.push(Severity::Damage, file, Some(position), Some(offsets), problem);
+        for run in bad {
+            let (file, problem) = (self.segment_path(base), run.describe());
+            self.push(Severity::Damage, file, Some(run.position), Some(run.offsets), problem);
+        }
+        (walk, stop)
     }
 
     /// The walk of a segment came to `stop`: is that where the segment, or the log, may end?

@@ -41,6 +41,39 @@ pub(super) struct Walk {
     pub(super) batches: u64,
     pub(super) records: u64,
     pub(super) max_timestamp: Option<Timestamp>,
+    /// The base offset of the last batch when its checksum is wrong: the number of its offsets is
+    /// then not known, and the next batch may start with any higher one.
+    unknown_since: Option<Offset>,
+}
+
+/// Batches that follow each other and whose checksums are wrong.
+#[derive(Debug)]
+pub(super) struct BadRun {
+    /// Of the first.
+    pub(super) position: u64,
+    pub(super) offsets: Range<Offset>,
+    pub(super) batches: u64,
+    /// What is wrong with the first.
+    pub(super) problem: String,
+}
+
+/// What is known about a segment before it is walked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The base offset of the segment behind it.
+    pub(super) next: Option<Offset>,
+    /// From here on the first batch that does not check is where the log ends.
+    pub(super) promised_end: Offset,
+    pub(super) checksums: bool,
+}
+
+/// A segment that was walked.
+#[derive(Debug)]
+pub(super) struct Walked {
+    pub(super) walk: Walk,
+    /// What stands where the walk ended; never a batch.
+    pub(super) stop: Step,
+    pub(super) bad: Vec<BadRun>,
 }
 
 /// What stands where a walk is.
@@ -127,21 +160,91 @@ impl<'a, 'o> SegmentBytes<'a, 'o> {
     }
 }
 
+impl BadRun {
+    pub(super) fn describe(&self) -> String {
+        match self.batches {
+            1 => self.problem.clone(),
+            batches => format!("{batches} batches do not check; the first: {}", self.problem),
+        }
+    }
+}
+
 impl Walk {
     /// At the start of the segment `base`.
     pub(super) fn new(base: Offset, epoch: Option<LeaderEpoch>) -> Self {
-        Self { position: 0, offset: base, epoch, batches: 0, records: 0, max_timestamp: None }
+        Self {
+            position: 0,
+            offset: base,
+            epoch,
+            batches: 0,
+            records: 0,
+            max_timestamp: None,
+            unknown_since: None,
+        }
     }
 
-    /// Checks what stands here, and goes behind it when it is a batch.
-    pub(super) fn step(&mut self, segment: &mut SegmentBytes<'_, '_>, checksums: bool) -> Step {
-        self.try_step(segment, checksums).unwrap_or_else(Step::Unreadable)
+    /// Whether the last batch did not check.
+    pub(super) fn is_behind_bad(&self) -> bool {
+        self.unknown_since.is_some()
+    }
+
+    /// Walks the segment to where its batches end. `good` is told of each batch that checks, with its
+    /// position, and whether all before it did.
+    pub(super) fn to_end(
+        mut self,
+        segment: &mut SegmentBytes<'_, '_>,
+        limits: Limits,
+        mut good: impl FnMut(&Header, u64, bool),
+    ) -> Walked {
+        let mut bad: Vec<BadRun> = Vec::new();
+        loop {
+            let before = self.clone();
+            let step = self.try_step(segment, limits).unwrap_or_else(Step::Unreadable);
+            if let Some(since) = before.unknown_since
+                && let Some(run) = bad.last_mut()
+            {
+                // Now it shows where the batch with the wrong checksum ended.
+                run.offsets.end = match (&step, limits.next) {
+                    (Step::Batch { header, .. }, _) => header.base_offset(),
+                    (_, Some(next)) => next,
+                    (_, None) => limits.promised_end.max(since.add(1)),
+                };
+                if matches!(step, Step::EndOfFile | Step::Nothing) {
+                    self.offset = run.offsets.end;
+                }
+            }
+            let stop = match step {
+                Step::Batch { header, crc: None } => {
+                    good(&header, before.position, bad.is_empty());
+                    continue;
+                }
+                Step::Batch { header, crc: Some(problem) } => {
+                    let start = header.base_offset();
+                    if start >= limits.promised_end {
+                        self = Self { offset: start, ..before };
+                        return Walked { walk: self, stop: Step::Bad(problem), bad };
+                    }
+                    match bad.last_mut() {
+                        Some(run) if before.unknown_since.is_some() => run.batches += 1,
+                        _ => bad.push(BadRun {
+                            position: before.position,
+                            offsets: start..header.next_offset(),
+                            batches: 1,
+                            problem,
+                        }),
+                    }
+                    continue;
+                }
+                stop => stop,
+            };
+            return Walked { walk: self, stop, bad };
+        }
     }
 
     fn try_step(
         &mut self,
         segment: &mut SegmentBytes<'_, '_>,
-        checksums: bool,
+        Limits { next, checksums, .. }: Limits,
     ) -> io::Result<Step> {
         let left = segment.bytes().saturating_sub(self.position);
         if left == 0 {
@@ -156,7 +259,7 @@ impl Walk {
         let Some(header) = Header::read(&head) else {
             return Ok(Step::Bad("the file ends inside of a batch's header".into()));
         };
-        if let Some(problem) = self.problem(&header, left) {
+        if let Some(problem) = self.problem(&header, left, next) {
             return Ok(Step::Bad(problem));
         }
         let end = self.position + header.size_bytes() as u64;
@@ -170,8 +273,13 @@ impl Walk {
         }
         self.position = end;
         self.offset = header.next_offset();
-        self.epoch = Some(header.leader_epoch());
         self.batches += 1;
+        if crc.is_some() {
+            self.unknown_since = Some(header.base_offset());
+            return Ok(Step::Batch { header, crc });
+        }
+        self.unknown_since = None;
+        self.epoch = Some(header.leader_epoch());
         self.records += u64::from(header.records_count());
         if header.max_timestamp().0 >= 0 {
             self.max_timestamp = self.max_timestamp.max(Some(header.max_timestamp()));
@@ -180,7 +288,7 @@ impl Walk {
     }
 
     /// Which rule a header breaks. Nothing here is in a checksum but the counts.
-    fn problem(&self, header: &Header, left: u64) -> Option<String> {
+    fn problem(&self, header: &Header, left: u64, next: Option<Offset>) -> Option<String> {
         let (length, size_bytes) = (header.length(), header.size_bytes() as u64);
         if length < LENGTH_MIN {
             return Some(format!("a batch has the length word {length}; the least is {LENGTH_MIN}"));
@@ -192,7 +300,11 @@ impl Walk {
             return Some(format!("a batch has magic {}; 2 is the only one", header.magic()));
         }
         let (expected, found) = (self.offset, header.base_offset());
-        if found != expected {
+        let right = match self.unknown_since {
+            Some(since) => found > since && next.is_none_or(|next| found < next),
+            None => found == expected,
+        };
+        if !right {
             return Some(format!("a batch starts with offset {found}; {expected} comes next"));
         }
         let (delta, records) = (header.last_offset_delta(), header.records_count());
