@@ -276,7 +276,7 @@ impl Inner {
 mod tests {
     use std::{
         pin::pin,
-        task::{Context, Poll, Waker},
+        task::{Context, Waker},
     };
 
     use super::*;

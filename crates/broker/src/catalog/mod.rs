@@ -11,6 +11,8 @@ mod codec;
 mod command;
 mod frame;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt, io,

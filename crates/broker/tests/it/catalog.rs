@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use sapwood_broker::{Broker, NewTopic};
+use sapwood_broker::NewTopic;
 use sapwood_model::Code;
 use tempfile::tempdir;
 
@@ -13,9 +13,7 @@ fn file(dir: &tempfile::TempDir) -> PathBuf {
 }
 
 async fn refusal(dir: &tempfile::TempDir) -> sapwood_broker::OpenError {
-    Broker::open(options(dir.path()), Default::default())
-        .await
-        .unwrap_err()
+    try_open(options(dir.path())).await.unwrap_err()
 }
 
 #[tokio::test(flavor = "multi_thread")]

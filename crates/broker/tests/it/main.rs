@@ -1,5 +1,8 @@
 //! The broker in this process, on real temporary directories and on simulated disks.
 
+// Helpers are not tests to clippy, which allows it there.
+#![allow(clippy::unwrap_used)]
+
 mod catalog;
 mod fetch;
 mod lifecycle;

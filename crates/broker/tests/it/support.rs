@@ -1,13 +1,17 @@
 //! Brokers and batches for the tests.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use sapwood_broker::{
     Broker, BrokerOptions, Environment, Fetch, FetchPartition, Fetched, FetchedPartition, NewTopic,
     OpenError, Produce, ProduceError, Produced, Progress, StoreOptions, TailKind, TopicInfo,
 };
-use sapwood_model::{Acks, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp};
+use sapwood_model::{Acks, Code, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp};
 use sapwood_record::{BatchBuilder, Codec, ProducerStamp, RecordInput, batches};
 
 pub(crate) const P0: PartitionId = PartitionId(0);
@@ -28,13 +32,25 @@ pub(crate) fn options(data_dir: &Path) -> BrokerOptions {
 }
 
 pub(crate) async fn open(data_dir: &Path) -> Broker {
-    Broker::open(options(data_dir), Arc::default())
-        .await
-        .unwrap()
+    open_with(options(data_dir)).await
 }
 
 pub(crate) async fn open_with(options: BrokerOptions) -> Broker {
-    Broker::open(options, Arc::default()).await.unwrap()
+    try_open(options).await.unwrap()
+}
+
+/// A broker that was dropped holds its directory until its last background tick is over: waits for
+/// that.
+pub(crate) async fn try_open(options: BrokerOptions) -> Result<Broker, OpenError> {
+    let began = Instant::now();
+    loop {
+        match Broker::open(options.clone(), Arc::default()).await {
+            Err(e) if e.code() == Code::DirectoryInUse && began.elapsed().as_secs() < 10 => {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// On a simulated machine.

@@ -1,0 +1,156 @@
+use super::*;
+
+fn defaults(values: &[(&str, &str)], replication: ReplicationPolicy) -> TopicDefaults {
+    TopicDefaults::new(
+        &pairs(values),
+        replication,
+        32 << 20,
+        Duration::from_secs(86_400),
+    )
+    .unwrap()
+}
+
+fn pairs(values: &[(&str, &str)]) -> Vec<(String, String)> {
+    values
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn strict() -> TopicDefaults {
+    defaults(&[], ReplicationPolicy::Refuse)
+}
+
+#[test]
+fn every_refused_value_says_why() {
+    let refused = |key: &str, value: &str| {
+        strict()
+            .create(&pairs(&[(key, value)]))
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        refused("retention.mss", "1"),
+        "topic configuration key \"retention.mss\" is not known; did you mean \"retention.ms\"?"
+    );
+    assert_eq!(
+        refused("segment.bytes", "10"),
+        "segment.bytes cannot be \"10\"; it is a whole number from 1024 to 2147483647"
+    );
+    assert_eq!(
+        refused("max.message.bytes", "33554433"),
+        "max.message.bytes cannot be \"33554433\"; it is at most 33554432 in a topic with \
+         durability=fsync (half a journal file)"
+    );
+    assert_eq!(
+        refused("min.insync.replicas", "2"),
+        "min.insync.replicas cannot be 2; one broker keeps 1 replica"
+    );
+    let lags = pairs(&[
+        ("min.compaction.lag.ms", "20"),
+        ("max.compaction.lag.ms", "10"),
+    ]);
+    assert_eq!(
+        strict().create(&lags).unwrap_err().to_string(),
+        "min.compaction.lag.ms is 20, which is above max.compaction.lag.ms (10)"
+    );
+}
+
+#[test]
+fn a_large_batch_is_for_os_topics_only_and_the_switch_to_fsync_is_refused() {
+    let large = pairs(&[("max.message.bytes", "100000000"), ("durability", "os")]);
+    let current = strict().create(&large).unwrap();
+    let switch = [ConfigChange::Set {
+        key: "durability".into(),
+        value: "fsync".into(),
+    }];
+    let refused = strict().change(&current, &switch).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidTopicConfig);
+    let reset = [ConfigChange::Reset {
+        key: "durability".into(),
+    }];
+    assert!(strict().change(&current, &reset).is_err());
+}
+
+#[test]
+fn replicas_above_one_are_taken_as_one_where_the_policy_says_so() {
+    let dev = defaults(&[], ReplicationPolicy::AsOne);
+    let values = dev.create(&pairs(&[("min.insync.replicas", "2")])).unwrap();
+    assert_eq!(values["min.insync.replicas"], "1");
+    let refused = strict()
+        .create(&pairs(&[("min.insync.replicas", "2")]))
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidReplication);
+}
+
+#[test]
+fn sources_tell_the_topics_values_from_the_brokers_and_from_kafkas() {
+    let broker = defaults(&[("durability", "os")], ReplicationPolicy::Refuse);
+    let own = broker.create(&pairs(&[("retention.ms", "1000")])).unwrap();
+    let entries = broker.entries(&own);
+    assert_eq!(entries.len(), KEYS.len());
+    let of = |key| entries.iter().find(|entry| entry.key == key).unwrap();
+    assert_eq!(
+        (of("retention.ms").source, &*of("retention.ms").value),
+        (ConfigSource::Topic, "1000")
+    );
+    assert_eq!(of("retention.ms").default, "604800000");
+    assert_eq!(
+        (of("durability").source, &*of("durability").value),
+        (ConfigSource::Broker, "os")
+    );
+    assert_eq!(of("segment.ms").source, ConfigSource::Default);
+    assert_eq!(broker.resolve("t", &own).log.durability, Durability::Os);
+}
+
+#[test]
+fn lists_take_and_give_items() {
+    let change = |current: &BTreeMap<String, String>, append: bool, value: &str| {
+        let (key, value) = ("cleanup.policy".to_owned(), value.to_owned());
+        let change = if append {
+            ConfigChange::Append { key, value }
+        } else {
+            ConfigChange::Subtract { key, value }
+        };
+        strict().change(current, &[change])
+    };
+    let both = change(&BTreeMap::new(), true, "compact").unwrap();
+    assert_eq!(both["cleanup.policy"], "delete,compact");
+    assert!(strict().resolve("t", &both).compacted);
+    let compact = change(&both, false, "delete").unwrap();
+    assert_eq!(compact["cleanup.policy"], "compact");
+    assert!(change(&compact, false, "compact").is_err());
+    let number = [ConfigChange::Append {
+        key: "retention.ms".into(),
+        value: "1".into(),
+    }];
+    assert_eq!(
+        strict().change(&BTreeMap::new(), &number),
+        Err(TopicConfigError::NotAList {
+            key: "retention.ms"
+        })
+    );
+}
+
+#[test]
+fn a_key_given_twice_is_refused() {
+    let twice = pairs(&[("retention.ms", "1"), ("retention.ms", "2")]);
+    assert_eq!(
+        strict().create(&twice),
+        Err(TopicConfigError::Twice {
+            key: "retention.ms".into()
+        })
+    );
+}
+
+#[test]
+fn stored_values_that_are_no_longer_accepted_do_not_stop_a_start() {
+    let stored = BTreeMap::from([
+        ("of.the.future".to_owned(), "1".to_owned()),
+        ("segment.bytes".to_owned(), "-5".to_owned()),
+        ("max.message.bytes".to_owned(), "100000000".to_owned()),
+    ]);
+    let config = strict().resolve("t", &stored);
+    assert_eq!(config.log.segment_bytes, 1 << 30);
+    assert_eq!(config.batch_bytes_max, 32 << 20);
+}
