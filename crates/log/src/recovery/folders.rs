@@ -39,19 +39,24 @@ pub(super) fn sweep(
         .map(|spec| (folder_of(spec), spec.topic_id))
         .collect();
     let mut problems = HashMap::new();
+    let mut deleted = Vec::new();
     for entry in disk.read_dir(&topics).map_err(OpenError::io(&topics))? {
         let path = topics.join(&entry.name);
         let half = entry.name.ends_with(DELETE_SUFFIX) || entry.name.ends_with(NEW_SUFFIX);
         // A topic may be called x-delete: its folder is x-delete-0, so a suffix is never a topic's.
         if half {
-            remove_tree(disk, &path).map_err(OpenError::io(&path))?;
+            deleted.push(path);
             continue;
         }
         let found = read_topic_id(disk, &path).map_err(OpenError::io(&path))?;
         match (found, expected.get(&entry.name)) {
             (Some(found), Some(id)) if found == *id => {}
             (Some(found), _) if known.deleted.contains(&found) => {
-                remove_tree(disk, &path).map_err(OpenError::io(&path))?;
+                let marked = topics.join(format!("{}.{found}{DELETE_SUFFIX}", entry.name));
+                remove_tree(disk, &marked).map_err(OpenError::io(&marked))?;
+                disk.rename(&path, &marked)
+                    .map_err(OpenError::io(&path))?;
+                deleted.push(marked);
                 info!(folder = %entry.name, "finished a deletion");
             }
             (None, Some(_)) => {
@@ -70,6 +75,13 @@ pub(super) fn sweep(
                     "no topic accounts for this folder; set aside");
             }
         }
+    }
+    if !deleted.is_empty() {
+        // The names first: a power cut must not bring an old name back after its files are gone.
+        disk.sync_dir(&topics).map_err(OpenError::io(&topics))?;
+    }
+    for folder in &deleted {
+        remove_tree(disk, folder).map_err(OpenError::io(folder))?;
     }
     Ok(problems)
 }

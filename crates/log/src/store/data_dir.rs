@@ -236,6 +236,8 @@ fn make(environment: &Environment, path: &Path) -> Result<DirectoryId, OpenError
     for folder in [TOPICS, JOURNAL, ASIDE, QUARANTINE] {
         create_dir_if_missing(environment, &path.join(folder))?;
     }
+    // Before the identity is there: a power cut may keep its name and lose theirs.
+    disk.sync_dir(path).map_err(OpenError::io(path))?;
     let id = DirectoryId(environment.entropy.u128());
     let meta = framed::encode(META, &id.0.to_be_bytes());
     framed::replace(&**disk, &path.join(META_FILE), &meta).map_err(OpenError::io(path))?;
