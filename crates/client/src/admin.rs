@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sapwood_model::{Acks, Code, LeaderEpoch, Offset, PartitionId, Timestamp};
+use sapwood_model::{Acks, Code, Durability, LeaderEpoch, Offset, PartitionId, Timestamp};
 use sapwood_record::{Codec, RecordHeader};
 use sapwood_rpc::v1::{
     self, fetch_service_client::FetchServiceClient, produce_request::Payload, produce_response,
@@ -89,8 +89,10 @@ pub struct Topic {
     pub partitions: u32,
     /// The number of copies.
     pub replication_factor: u32,
-    /// True for topics that the broker keeps for itself.
-    pub internal: bool,
+    /// What acknowledged records survive.
+    pub durability: Durability,
+    /// When it was created, by the broker's clock.
+    pub created_at: Timestamp,
 }
 
 /// A topic with its partitions and its configuration.
@@ -250,7 +252,7 @@ impl Admin {
         Ok(topic_from(answer.into_inner().topic))
     }
 
-    /// The topics in the order of their names, without the broker's internal ones.
+    /// The topics in the order of their names.
     ///
     /// # Errors
     /// What every call may meet: [`Code::Unreachable`], [`Code::TimedOut`].
@@ -258,9 +260,7 @@ impl Admin {
         let answer = self
             .connections
             .call(true, |channel| async move {
-                let request = v1::ListTopicsRequest {
-                    include_internal: false,
-                };
+                let request = v1::ListTopicsRequest {};
                 TopicServiceClient::new(channel)
                     .max_decoding_message_size(ANSWER_BYTES_MAX)
                     .list_topics(request)
@@ -642,7 +642,11 @@ fn topic_from(topic: Option<v1::Topic>) -> Topic {
         id: topic.id,
         partitions: topic.partitions,
         replication_factor: topic.replication_factor,
-        internal: topic.internal,
+        durability: match topic.durability.as_str() {
+            "os" => Durability::Os,
+            _ => Durability::Fsync,
+        },
+        created_at: Timestamp(topic.created_at_ms),
     }
 }
 

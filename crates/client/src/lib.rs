@@ -37,6 +37,6 @@ pub use consumer::{Assignment, Consumer, ConsumerBuilder};
 pub use error::Error;
 pub use message::{Message, Record};
 pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
-pub use sapwood_model::{Acks, Code, LeaderEpoch, Offset, PartitionId, Timestamp};
+pub use sapwood_model::{Acks, Code, Durability, LeaderEpoch, Offset, PartitionId, Timestamp};
 pub use sapwood_record::{Codec, RecordHeader};
 pub use types::{Bounds, Position};

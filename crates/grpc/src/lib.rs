@@ -1,1 +1,20 @@
-//! The native API's tonic services.
+//! The native API's tonic services over the broker's core.
+//!
+//! [`serve`] serves connections that the caller accepted: the server crate tells gRPC from Kafka by
+//! a connection's first bytes and hands over what opens with the HTTP/2 preface. Batches travel as
+//! the bytes that are stored: a produced batch is a slice of the received message until it is copied
+//! into its segment, and nothing here is done once for each record of one.
+
+mod options;
+mod serve;
+
+mod fetch;
+mod produce;
+mod topics;
+
+mod convert;
+mod cut;
+mod error;
+
+pub use options::GrpcOptions;
+pub use serve::{ServeError, serve};
