@@ -333,9 +333,17 @@ impl Run {
     }
 }
 
+/// Most of the time goes into syncs of the real disk.
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(64)
+}
+
 proptest! {
     // A failing case prints its steps; they become a test of their own.
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: cases(), failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_partition_behaves_like_a_list_of_batches(
