@@ -1,0 +1,8 @@
+//! The real binary, from the outside: what it prints, and with which code it ends.
+
+mod bad_input;
+mod broker;
+mod records;
+mod restart;
+mod server;
+mod topics;
