@@ -176,9 +176,14 @@ impl SimDisk {
         self.state.lock().history.get_or_insert_default();
     }
 
-    /// What was recorded.
-    pub fn history(&self) -> Vec<String> {
-        self.state.lock().history.clone().unwrap_or_default()
+    /// What was recorded since the last call.
+    pub fn take_history(&self) -> Vec<String> {
+        self.state
+            .lock()
+            .history
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     // --- faults ---

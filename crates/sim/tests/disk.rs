@@ -484,7 +484,7 @@ fn recorded_steps_name_what_happened() {
     let file = disk.open(path(), OpenMode::CreateNew).unwrap();
     file.write_at(&[b"abc"], 5).unwrap();
     file.sync_data().unwrap();
-    let history = disk.history();
+    let history = disk.take_history();
     assert_eq!(
         history,
         [
