@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use sapwood_model::Code;
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -50,6 +51,17 @@ pub enum BindError {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+impl BindError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::InUse { .. } => Code::PortInUse,
+            Self::NotFound { .. } | Self::Failed { .. } => Code::InvalidConfig,
+            Self::Insecure { .. } => Code::InsecureListen,
+        }
+    }
 }
 
 /// Listens on the first address that `address` (`HOST:PORT`) leads to. `loopback_only` refuses any

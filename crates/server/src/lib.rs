@@ -3,9 +3,23 @@
 //! [`run`] is the process: it reads signals and returns when the broker has stopped. [`Server`]
 //! starts the same broker inside a tokio runtime of the caller's, for tests and embedders.
 
-mod bind;
 pub mod config;
+
+mod run;
+mod server;
+
+mod bind;
+mod error;
+mod http;
+mod listener;
 pub mod logging;
+mod machine;
+mod signals;
+mod throttle;
 
 pub use bind::BindError;
 pub use config::{Config, ConfigError, Flags, Inputs, Origin, Problem, Profile, Setting, Value};
+pub use error::RunError;
+pub use machine::MachineError;
+pub use run::run;
+pub use server::{Ready, Server};

@@ -13,6 +13,9 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
+const PAGE: u64 = 4 * KIB;
+/// The broker counts its budget in 32 bits.
+const BUDGET_BYTES_MAX: u64 = 4 * GIB - 1;
 const HOUR_MS: u64 = 3_600_000;
 
 /// One configuration key.
@@ -30,6 +33,8 @@ pub struct Key {
 enum Field {
     Flag(fn(&mut Config) -> &mut bool),
     Bytes(fn(&mut Config) -> &mut u64, RangeInclusive<u64>),
+    /// Bytes in whole pages of 4 KiB.
+    Pages(fn(&mut Config) -> &mut u64, RangeInclusive<u64>),
     Number(fn(&mut Config) -> &mut u64, RangeInclusive<u64>),
     Millis(fn(&mut Config) -> &mut Duration, RangeInclusive<u64>),
     Path(fn(&mut Config) -> &mut PathBuf),
@@ -67,9 +72,9 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "storage.journal_file_bytes",
-        Field::Bytes(
+        Field::Pages(
             |config| &mut config.storage.journal_file_bytes,
-            256 * KIB..=4 * GIB,
+            64 * KIB..=GIB,
         ),
         "Size of one journal file. A batch of an fsync topic may be at most half of it.",
     ),
@@ -159,12 +164,18 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "limits.request_bytes",
-        Field::Bytes(|config| &mut config.limits.request_bytes, MIB..=TIB),
+        Field::Bytes(
+            |config| &mut config.limits.request_bytes,
+            MIB..=BUDGET_BYTES_MAX,
+        ),
         "Bytes of requests in flight over the whole broker; past it, sockets are not read.",
     ),
     key(
         "limits.connection_bytes",
-        Field::Bytes(|config| &mut config.limits.connection_bytes, 64 * KIB..=TIB),
+        Field::Bytes(
+            |config| &mut config.limits.connection_bytes,
+            64 * KIB..=BUDGET_BYTES_MAX,
+        ),
         "Bytes of requests in flight on one connection; past it, that socket is not read.",
     ),
     key(
@@ -230,7 +241,7 @@ impl Key {
     /// The unit of a number.
     pub fn unit(&self) -> Option<&'static str> {
         match self.field {
-            Field::Bytes(..) => Some("bytes"),
+            Field::Bytes(..) | Field::Pages(..) => Some("bytes"),
             Field::Millis(..) => Some("ms"),
             _ => None,
         }
@@ -243,6 +254,9 @@ impl Key {
             Field::Bytes(_, range) | Field::Number(_, range) | Field::Millis(_, range) => {
                 format!("{} to {}", range.start(), range.end())
             }
+            Field::Pages(_, range) => {
+                format!("{} to {}, in steps of {PAGE}", range.start(), range.end())
+            }
             Field::Path(_) => "a path".to_owned(),
             Field::Choice { options, .. } => options.join(" or "),
             Field::Address(_) => "HOST:PORT or off".to_owned(),
@@ -254,7 +268,9 @@ impl Key {
     pub(super) fn get(&self, config: &mut Config) -> Value {
         match &self.field {
             Field::Flag(at) => Value::Flag(*at(config)),
-            Field::Bytes(at, _) | Field::Number(at, _) => Value::Number(*at(config)),
+            Field::Bytes(at, _) | Field::Pages(at, _) | Field::Number(at, _) => {
+                Value::Number(*at(config))
+            }
             Field::Millis(at, _) => {
                 Value::Number(u64::try_from(at(config).as_millis()).unwrap_or(u64::MAX))
             }
@@ -277,6 +293,17 @@ impl Key {
                     range,
                     "a size such as 67108864 or 64 MiB",
                 )?;
+            }
+            Field::Pages(at, range) => {
+                let bytes = within(
+                    parse_bytes(text),
+                    range,
+                    "a size such as 67108864 or 64 MiB",
+                )?;
+                if !bytes.is_multiple_of(PAGE) {
+                    return Err(format!("{bytes} is not a multiple of {PAGE}"));
+                }
+                *at(config) = bytes;
             }
             Field::Number(at, range) => {
                 *at(config) = within(parse_number(text), range, "a whole number")?;

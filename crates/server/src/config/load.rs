@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sapwood_broker::documented_keys;
 use sapwood_model::Durability;
 
 use super::layers::{Given, from_environment, from_file, from_flags};
@@ -65,6 +66,7 @@ pub(super) fn defaults(profile: Profile, inputs: Inputs) -> Config {
         },
         metrics: MetricsConfig { per_partition: dev },
         security: SecurityConfig { insecure: false },
+        topic_defaults: BTreeMap::new(),
         origins: BTreeMap::new(),
         inputs,
     }
@@ -166,6 +168,10 @@ fn apply(config: &mut Config, given: &Given) -> Result<(), Problem> {
         keys::set_listener(listener, part, &given.text).map_err(invalid)?;
     } else if let Some(key) = keys::find(&given.key) {
         key.set(config, &given.text).map_err(invalid)?;
+    } else if let Some(key) = topic_key(&given.key) {
+        config
+            .topic_defaults
+            .insert(key.to_owned(), given.text.clone());
     } else {
         return Err(Problem::UnknownKey {
             key: given.key.clone(),
@@ -177,6 +183,18 @@ fn apply(config: &mut Config, given: &Given) -> Result<(), Problem> {
         .origins
         .insert(given.key.clone(), given.origin.clone());
     Ok(())
+}
+
+/// The topic's key of a well-formed `topic_defaults.KEY`. `durability` has a key of its own.
+fn topic_key(key: &str) -> Option<&'static str> {
+    let name = key.strip_prefix("topic_defaults.")?;
+    topic_keys().find(|known| *known == name)
+}
+
+fn topic_keys() -> impl Iterator<Item = &'static str> {
+    documented_keys()
+        .map(|(name, ..)| name)
+        .filter(|name| *name != "durability")
 }
 
 /// The known key nearest to `key`, if one is near: spelt alike, or of the same name in another
@@ -193,6 +211,15 @@ fn suggestion(key: &str) -> Option<String> {
             name.unwrap_or(DEFAULT_LISTENER),
             nearest.0
         ));
+    }
+    if key == "topic_defaults.durability" {
+        return Some("topics.durability".to_owned());
+    }
+    if let Some(name) = key.strip_prefix("topic_defaults.") {
+        let nearest = topic_keys()
+            .max_by(|a, b| likeness(a, name).total_cmp(&likeness(b, name)))
+            .filter(|nearest| likeness(nearest, name) >= 0.6)?;
+        return Some(format!("topic_defaults.{nearest}"));
     }
     let last = key.rsplit('.').next().unwrap_or_default();
     let score = |known: &str| {
@@ -302,6 +329,21 @@ pub(super) fn settings(config: &Config) -> Vec<Setting> {
                 origin: origin(config, &key),
                 unit: None,
                 bounds: "HOST:PORT".to_owned(),
+                doc,
+                reloads: false,
+                key,
+            });
+        }
+    }
+    for (name, _, bounds, doc) in documented_keys() {
+        if let Some(value) = config.topic_defaults.get(name) {
+            let key = format!("topic_defaults.{name}");
+            settings.push(Setting {
+                value: Value::Text(value.clone()),
+                default: None,
+                origin: origin(config, &key),
+                unit: None,
+                bounds,
                 doc,
                 reloads: false,
                 key,

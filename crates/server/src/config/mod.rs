@@ -3,7 +3,8 @@
 //! Four layers, the later wins: the defaults of the [`Profile`], a TOML file, the environment
 //! (`SAPWOOD_SECTION__KEY`), flags (`--set section.key=value` and the shorthands). [`keys::KEYS`]
 //! is the one list of keys, with their bounds and units; `sapwood config show` prints it. Keys of
-//! listeners carry the listener's name: `listeners.main.address`.
+//! listeners carry the listener's name: `listeners.main.address`. Behind `topic_defaults.` stands any
+//! configuration key of a topic: `topic_defaults.retention.ms`.
 
 mod error;
 mod keys;
@@ -267,6 +268,9 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// `security.*`
     pub security: SecurityConfig,
+    /// `topic_defaults.*`: what topics get for the keys that their creators do not set, by Kafka's
+    /// names (`retention.ms`). The names are checked here, the values when the broker is opened.
+    pub topic_defaults: BTreeMap<String, String>,
     origins: BTreeMap<String, Origin>,
     inputs: Inputs,
 }
@@ -318,9 +322,23 @@ impl Config {
         load::load(&self.inputs)
     }
 
-    /// Every key, its value and where that came from, in the order of [`KEYS`], listeners last.
+    /// Every key, its value and where that came from, in the order of [`KEYS`], then the listeners,
+    /// then the defaults of topics that are set.
     pub fn settings(&self) -> Vec<Setting> {
         load::settings(self)
+    }
+
+    /// What differs between this configuration and `next`, as `(this, next)`. A listener that only
+    /// one of them has is left out.
+    pub fn changes(&self, next: &Self) -> Vec<(Setting, Setting)> {
+        let settings = next.settings();
+        let pair = |old: Setting| {
+            let new = settings
+                .iter()
+                .find(|new| new.key == old.key && new.value != old.value)?;
+            Some((old, new.clone()))
+        };
+        self.settings().into_iter().filter_map(pair).collect()
     }
 
     /// Where the value of `key` came from, for a key that exists.
