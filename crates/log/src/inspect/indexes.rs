@@ -55,20 +55,39 @@ impl IndexCheck {
         let time_index = folder.join(names::time_index_file_name(base));
         Self {
             base,
-            offsets: Entries::read(disk, &index, offsets, |&[r0, r1, r2, r3, p0, p1, p2, p3]| {
-                (u32::from_be_bytes([r0, r1, r2, r3]), u32::from_be_bytes([p0, p1, p2, p3]))
-            }),
-            times: Entries::read(disk, &time_index, times, |entry: &[u8; TIME_ENTRY_BYTES]| {
-                let [timestamp @ .., r0, r1, r2, r3] = *entry;
-                (i64::from_be_bytes(timestamp), u32::from_be_bytes([r0, r1, r2, r3]))
-            }),
+            offsets: Entries::read(
+                disk,
+                &index,
+                offsets,
+                |&[r0, r1, r2, r3, p0, p1, p2, p3]| {
+                    (
+                        u32::from_be_bytes([r0, r1, r2, r3]),
+                        u32::from_be_bytes([p0, p1, p2, p3]),
+                    )
+                },
+            ),
+            times: Entries::read(
+                disk,
+                &time_index,
+                times,
+                |entry: &[u8; TIME_ENTRY_BYTES]| {
+                    let [timestamp @ .., r0, r1, r2, r3] = *entry;
+                    (
+                        i64::from_be_bytes(timestamp),
+                        u32::from_be_bytes([r0, r1, r2, r3]),
+                    )
+                },
+            ),
             latest: -1,
         }
     }
 
     /// The entries that are looked at, of the offset index and of the time index.
     pub(super) fn counts(&self) -> (u64, u64) {
-        (self.offsets.entries.len() as u64, self.times.entries.len() as u64)
+        (
+            self.offsets.entries.len() as u64,
+            self.times.entries.len() as u64,
+        )
     }
 
     /// Goes on with the next batch, which starts at `position`.
@@ -79,7 +98,9 @@ impl IndexCheck {
         {
             let right = u64::from(at) == position && u64::from(relative) == last;
             self.offsets.met(right, OFFSET_ENTRY_BYTES, || {
-                format!("an entry names offset {relative} at byte {at}, where no batch ends with it")
+                format!(
+                    "an entry names offset {relative} at byte {at}, where no batch ends with it"
+                )
             });
         }
         let timestamp = header.max_timestamp().0;
@@ -102,10 +123,18 @@ impl IndexCheck {
             self.offsets.left_over(OFFSET_ENTRY_BYTES);
             self.times.left_over(TIME_ENTRY_BYTES);
         }
-        let index = self.offsets.problem.map(|at| (names::index_file_name(self.base), at));
-        let times = self.times.problem.map(|at| (names::time_index_file_name(self.base), at));
+        let index = self
+            .offsets
+            .problem
+            .map(|at| (names::index_file_name(self.base), at));
+        let times = self
+            .times
+            .problem
+            .map(|at| (names::time_index_file_name(self.base), at));
         let problems = index.into_iter().chain(times);
-        problems.map(|(name, (position, problem))| (name, position, problem)).collect()
+        problems
+            .map(|(name, (position, problem))| (name, position, problem))
+            .collect()
     }
 }
 
@@ -117,7 +146,11 @@ impl<T: Copy> Entries<T> {
         count: Option<u64>,
         decode: impl Fn(&[u8; N]) -> T,
     ) -> Self {
-        let mut entries = Self { entries: Vec::new(), next: 0, problem: None };
+        let mut entries = Self {
+            entries: Vec::new(),
+            next: 0,
+            problem: None,
+        };
         if count == Some(0) {
             return entries;
         }
@@ -129,7 +162,9 @@ impl<T: Copy> Entries<T> {
             }
         };
         let (chunks, rest) = bytes.as_chunks::<N>();
-        let wanted = count.map_or(chunks.len(), |count| usize::try_from(count).unwrap_or(usize::MAX));
+        let wanted = count.map_or(chunks.len(), |count| {
+            usize::try_from(count).unwrap_or(usize::MAX)
+        });
         if chunks.len() < wanted {
             let problem = format!("it has {} entries; {wanted} were synced", chunks.len());
             entries.problem = Some((bytes.len() as u64, problem));
@@ -142,7 +177,11 @@ impl<T: Copy> Entries<T> {
     }
 
     fn peek(&self) -> Option<T> {
-        if self.problem.is_some() { None } else { self.entries.get(self.next).copied() }
+        if self.problem.is_some() {
+            None
+        } else {
+            self.entries.get(self.next).copied()
+        }
     }
 
     /// The next entry was compared with its batch.

@@ -82,8 +82,10 @@ pub fn inspect(
     options: &Options<'_>,
     progress: &Progress,
 ) -> Result<Report, OpenError> {
-    let read_only =
-        Environment { disk: Arc::new(ReadOnly(environment.disk.clone())), ..environment.clone() };
+    let read_only = Environment {
+        disk: Arc::new(ReadOnly(environment.disk.clone())),
+        ..environment.clone()
+    };
     let id = read_meta(&read_only, path)?;
     let _lock = lock(environment, path)?;
     let report = Report {
@@ -120,7 +122,9 @@ fn lock(environment: &Environment, root: &Path) -> Result<Option<Box<dyn Send + 
     match environment.disk.lock(&path) {
         Ok(lock) => Ok(Some(lock)),
         Err(error) => match error.kind() {
-            io::ErrorKind::WouldBlock => Err(OpenError::InUse { path: root.to_owned() }),
+            io::ErrorKind::WouldBlock => Err(OpenError::InUse {
+                path: root.to_owned(),
+            }),
             // Whoever may only read, or looks at a snapshot, cannot be in anybody's way.
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Ok(None),
             _ => Err(OpenError::io(&path)(error)),
@@ -160,7 +164,13 @@ impl Inspection<'_> {
         self.report.journal.batch_bytes = replay.batch_bytes;
         self.look_for_missing(&folders, &checkpoint, &replay);
 
-        let longest = self.report.journal.files.iter().map(|file| file.bytes / 2).max();
+        let longest = self
+            .report
+            .journal
+            .files
+            .iter()
+            .map(|file| file.bytes / 2)
+            .max();
         let now = Circumstances {
             disk: self.disk,
             replay: &replay,
@@ -170,7 +180,13 @@ impl Inspection<'_> {
             progress: self.progress,
         };
         self.progress.total.store(folders.len() as u64, Relaxed);
-        for Folder { topic, partition, path, topic_id } in folders {
+        for Folder {
+            topic,
+            partition,
+            path,
+            topic_id,
+        } in folders
+        {
             let entry = topic_id.and_then(|id| checkpoint.partitions.get(&(id, partition)));
             let boot_id = entry.map_or(&checkpoint.boot_id, |entry| &entry.boot_id);
             let known = Known {
@@ -215,16 +231,23 @@ impl Inspection<'_> {
                     None
                 }
                 Err(error) => {
-                    self.push(Severity::Damage, metadata, format!("it cannot be read: {error}"));
+                    self.push(
+                        Severity::Damage,
+                        metadata,
+                        format!("it cannot be read: {error}"),
+                    );
                     None
                 }
             };
             let (topic, partition) = (topic.to_owned(), PartitionId(number));
-            folders.push(Folder { topic, partition, path, topic_id });
+            folders.push(Folder {
+                topic,
+                partition,
+                path,
+                topic_id,
+            });
         }
-        folders.sort_by(|one, two| {
-            (&one.topic, one.partition).cmp(&(&two.topic, two.partition))
-        });
+        folders.sort_by(|one, two| (&one.topic, one.partition).cmp(&(&two.topic, two.partition)));
         folders
     }
 
@@ -234,7 +257,11 @@ impl Inspection<'_> {
         match self.disk.read_dir(&path) {
             Ok(entries) => entries.into_iter().map(|entry| entry.name).collect(),
             Err(error) => {
-                self.push(Severity::Damage, path, format!("it cannot be read: {error}"));
+                self.push(
+                    Severity::Damage,
+                    path,
+                    format!("it cannot be read: {error}"),
+                );
                 Vec::new()
             }
         }
@@ -244,7 +271,11 @@ impl Inspection<'_> {
         let path = self.root.join(CATALOG).join(CATALOG_FILE);
         self.report.catalog_bytes = file_bytes(self.disk, &path);
         if self.report.catalog_bytes.is_none() && has_partitions {
-            self.push(Severity::Damage, path, "it is missing, and there are partitions");
+            self.push(
+                Severity::Damage,
+                path,
+                "it is missing, and there are partitions",
+            );
         }
     }
 
@@ -261,7 +292,11 @@ impl Inspection<'_> {
                 return Some(checkpoint);
             }
             Ok(None) if has_partitions => {
-                self.push(Severity::Damage, path, "it is missing, and there are partitions");
+                self.push(
+                    Severity::Damage,
+                    path,
+                    "it is missing, and there are partitions",
+                );
             }
             Ok(None) => {}
             Err(error) => self.push(Severity::Damage, path, error.to_string()),
@@ -279,7 +314,11 @@ impl Inspection<'_> {
         let scan = match journal::scan(self.disk, &folder, self.id, from, generation) {
             Ok(scan) => scan,
             Err(error) => {
-                self.push(Severity::Damage, folder, format!("it cannot be read: {error}"));
+                self.push(
+                    Severity::Damage,
+                    folder,
+                    format!("it cannot be read: {error}"),
+                );
                 return None;
             }
         };
@@ -293,14 +332,21 @@ impl Inspection<'_> {
             });
         }
         let needed_in = |index| {
-            scan.rounds.iter().filter(|round| round.file == index).count() as u64
+            scan.rounds
+                .iter()
+                .filter(|round| round.file == index)
+                .count() as u64
         };
-        let files = scan.files.iter().enumerate().map(|(index, file)| JournalFileSummary {
-            name: file.name.clone(),
-            bytes: file.bytes,
-            generation: file.header.map(|header| header.generation),
-            rounds_needed: needed_in(index),
-        });
+        let files = scan
+            .files
+            .iter()
+            .enumerate()
+            .map(|(index, file)| JournalFileSummary {
+                name: file.name.clone(),
+                bytes: file.bytes,
+                generation: file.header.map(|header| header.generation),
+                rounds_needed: needed_in(index),
+            });
         self.report.journal.files = files.collect();
         if let (Some(first), Some(last)) = (scan.rounds.first(), scan.rounds.last()) {
             self.report.journal.rounds = first.header.round..last.header.round + 1;
@@ -319,11 +365,18 @@ impl Inspection<'_> {
             .iter()
             .filter_map(|folder| Some((folder.topic_id?, folder.partition)))
             .collect();
-        let known: BTreeSet<PartitionKey> =
-            checkpoint.partitions.keys().chain(replay.keys()).copied().collect();
+        let known: BTreeSet<PartitionKey> = checkpoint
+            .partitions
+            .keys()
+            .chain(replay.keys())
+            .copied()
+            .collect();
         // A clean stop's checkpoint knows the partitions that there are.
-        let severity =
-            if self.report.clean_stop { Severity::Damage } else { Severity::Unsettled };
+        let severity = if self.report.clean_stop {
+            Severity::Damage
+        } else {
+            Severity::Unsettled
+        };
         for (topic, partition) in known.difference(&there) {
             let problem = format!(
                 "no folder is there for topic {topic}, partition {partition}: the topic was \
@@ -335,18 +388,28 @@ impl Inspection<'_> {
 
     fn push(&mut self, severity: Severity, file: PathBuf, problem: impl Into<String>) {
         let problem = problem.into();
-        self.report.findings.push(Finding { severity, file, position: None, offsets: None, problem });
+        self.report.findings.push(Finding {
+            severity,
+            file,
+            position: None,
+            offsets: None,
+            problem,
+        });
     }
 }
 
 /// The length of a file; `None` when it is not there or cannot be opened.
 fn file_bytes(disk: &dyn Disk, path: &Path) -> Option<u64> {
-    disk.open(path, OpenMode::Read).and_then(|file| file.len()).ok()
+    disk.open(path, OpenMode::Read)
+        .and_then(|file| file.len())
+        .ok()
 }
 
 fn read_topic_id(disk: &dyn Disk, path: &Path) -> io::Result<Option<TopicId>> {
     let file = disk.open(path, OpenMode::Read)?;
     let mut text = vec![0; METADATA_BYTES_MAX];
     let read = file.read_at(&mut text, 0)?;
-    Ok(std::str::from_utf8(&text[..read]).ok().and_then(names::parse_metadata))
+    Ok(std::str::from_utf8(&text[..read])
+        .ok()
+        .and_then(names::parse_metadata))
 }

@@ -83,7 +83,8 @@ pub(super) fn inspect(
     let checkpoint = known.checkpoint.clone().unwrap_or_default();
     let places = match known.topic_id {
         Some(id) if !now.clean_stop => {
-            now.replay.places((id, known.partition), checkpoint.end, findings)
+            now.replay
+                .places((id, known.partition), checkpoint.end, findings)
         }
         _ => Vec::new(),
     };
@@ -105,7 +106,13 @@ impl Inspection<'_> {
     fn run(&mut self) -> PartitionSummary {
         if let Err(error) = self.list() {
             let folder = self.known.folder.clone();
-            self.push(Severity::Damage, folder, None, None, format!("it cannot be read: {error}"));
+            self.push(
+                Severity::Damage,
+                folder,
+                None,
+                None,
+                format!("it cannot be read: {error}"),
+            );
         }
         let mut segments = Vec::new();
         let mut epoch = None;
@@ -114,16 +121,14 @@ impl Inspection<'_> {
             let next = bases.get(index + 1).copied();
             segments.push(self.segment(*base, next, &mut epoch));
         }
-        let checkpoint_end = self.known.checkpoint.as_ref().map(|checkpoint| checkpoint.end);
+        self.look_at_start(bases.first().copied());
+        let checkpoint_end = self
+            .known
+            .checkpoint
+            .as_ref()
+            .map(|checkpoint| checkpoint.end);
         let last_offset = segments.last().map(|last: &SegmentSummary| last.end_offset);
         let first_offset = bases.first().copied().unwrap_or(self.checkpoint.end);
-        let is_lost = bases.is_empty() && self.checkpoint.position > 0;
-        if is_lost {
-            let file = self.segment_path(self.checkpoint.segment);
-            let offsets = self.checkpoint.segment..self.checkpoint.end;
-            let problem = "the checkpoint knows records in it, and it is missing".into();
-            self.push(Severity::Damage, file, None, Some(offsets), problem);
-        }
         PartitionSummary {
             topic: self.known.topic.clone(),
             partition: self.known.partition,
@@ -135,6 +140,37 @@ impl Inspection<'_> {
             checkpoint_end,
             leader_epoch: epoch,
             segments,
+        }
+    }
+
+    /// Whether the log begins where something is known to be. Only the catalog knows its start.
+    fn look_at_start(&mut self, first: Option<Offset>) {
+        let PartitionCheckpoint {
+            segment,
+            position,
+            end,
+            ..
+        } = self.checkpoint;
+        let promised_end = self.promised_end();
+        match first {
+            None if position > 0 => {
+                let file = self.segment_path(segment);
+                let problem = "the checkpoint knows records in it, and it is missing".into();
+                self.push(Severity::Damage, file, None, Some(segment..end), problem);
+            }
+            Some(first) if first > promised_end && !self.known.same_boot => {
+                let problem = "no segment is there before this one: the records before it were \
+                               deleted, or a power cut took them before they were durable";
+                let (file, offsets) = (self.segment_path(first), promised_end..first);
+                self.push(
+                    Severity::Unsettled,
+                    file,
+                    None,
+                    Some(offsets),
+                    problem.into(),
+                );
+            }
+            _ => {}
         }
     }
 
@@ -150,7 +186,13 @@ impl Inspection<'_> {
                 let opened = disk.open(&path, OpenMode::Read);
                 match opened.and_then(|file| Ok((file.len()?, file))) {
                     Ok((bytes, file)) => {
-                        self.files.insert(base, SegmentFile { file: Some(file), bytes });
+                        self.files.insert(
+                            base,
+                            SegmentFile {
+                                file: Some(file),
+                                bytes,
+                            },
+                        );
                     }
                     Err(error) => {
                         let problem = format!("it cannot be opened: {error}");
@@ -158,32 +200,34 @@ impl Inspection<'_> {
                         self.push(Severity::Damage, path, None, Some(offsets), problem);
                     }
                 }
+            } else if [names::NEXT_SEGMENT_FILE, names::NEW_SEGMENT_FILE].contains(&&*entry.name) {
+                // Prepared for the next roll: part of a log that was not stopped cleanly.
             } else if entry.name.ends_with(TEMPORARY_SUFFIX) {
                 let problem = "left behind by an interrupted write; it holds no record".into();
                 self.push(Severity::Unsettled, path, None, None, problem);
-            } else if let Some(problem) = self.small_file_problem(&entry.name, &path) {
+            } else if entry.name == names::EPOCHS_FILE && self.now.clean_stop {
+                // For Kafka's tools alone, and never synced: every start writes it anew.
+                if !read_small(disk, &path).is_ok_and(|bytes| is_epoch_list(&bytes)) {
+                    let problem = "it is not a list of leader epochs".into();
+                    self.push(Severity::Unsettled, path, None, None, problem);
+                }
+            } else if let Some(problem) = self.snapshot_problem(&entry.name, &path) {
                 self.push(Severity::Rebuildable, path, None, None, problem);
             }
         }
         Ok(())
     }
 
-    /// What is wrong with a snapshot or the list of epochs. Only what was synced is looked at.
-    fn small_file_problem(&self, name: &str, path: &Path) -> Option<String> {
-        let read = || read_small(self.now.disk, path);
-        if name == names::EPOCHS_FILE && self.now.clean_stop {
-            return match read() {
-                Ok(bytes) if is_epoch_list(&bytes) => None,
-                Ok(_) => Some("it is not a list of leader epochs".into()),
-                Err(error) => Some(format!("it cannot be read: {error}")),
-            };
-        }
+    /// What is wrong with a snapshot of the producers. Only what was synced is looked at.
+    fn snapshot_problem(&self, name: &str, path: &Path) -> Option<String> {
         let end = name.strip_suffix(".snapshot")?.parse().ok().map(Offset)?;
-        if end > self.checkpoint.end {
-            return None;
+        if end > self.checkpoint.segment {
+            return None; // of a segment that was perhaps not sealed yet
         }
-        match read() {
-            Ok(bytes) => ProducerTable::decode(&bytes).err().map(|error| error.to_string()),
+        match read_small(self.now.disk, path) {
+            Ok(bytes) => ProducerTable::decode(&bytes)
+                .err()
+                .map(|error| error.to_string()),
             Err(error) => Some(format!("it cannot be read: {error}")),
         }
     }
@@ -205,10 +249,13 @@ impl Inspection<'_> {
         let is_checkpoints = base == self.checkpoint.segment && self.checkpoint.position > 0;
         let checkpoint_end = self.checkpoint.end;
         let mut checkpoint_at = None;
-        let limits =
-            Limits { next, promised_end: self.promised_end(), checksums: now.checksums };
+        let limits = Limits {
+            next,
+            promised_end: self.promised_end(),
+            checksums: now.checksums,
+        };
         let walk = Walk::new(base, *epoch);
-        let Walked { walk, stop, bad } = walk.to_end(&mut segment, limits, |header, at, whole| {
+        let Walked { walk, stop, bad } = walk.finish(&mut segment, limits, |header, at, whole| {
             if is_checkpoints && header.base_offset() == checkpoint_end {
                 checkpoint_at = Some(at);
             }
@@ -216,7 +263,9 @@ impl Inspection<'_> {
             if whole {
                 indexes.batch(header, at);
             }
-            now.progress.bytes.fetch_add(header.size_bytes() as u64, Relaxed);
+            now.progress
+                .bytes
+                .fetch_add(header.size_bytes() as u64, Relaxed);
         });
         *epoch = walk.epoch;
         let whole = bad.is_empty();
@@ -267,7 +316,13 @@ impl Inspection<'_> {
         }
         for run in bad {
             let (file, problem) = (self.segment_path(base), run.describe());
-            self.push(Severity::Damage, file, Some(run.position), Some(run.offsets), problem);
+            self.push(
+                Severity::Damage,
+                file,
+                Some(run.position),
+                Some(run.offsets),
+                problem,
+            );
         }
         (walk, stop)
     }
@@ -308,7 +363,9 @@ impl Inspection<'_> {
             return self.broken_promise(file, position, offset, next, problem);
         }
         if self.now.clean_stop {
-            let PartitionCheckpoint { segment, position, .. } = self.checkpoint;
+            let PartitionCheckpoint {
+                segment, position, ..
+            } = self.checkpoint;
             let as_promised = (base, walk.position) == (segment, position);
             if !as_promised || next.is_some() || !matches!(stop, Step::EndOfFile) {
                 let problem = format!(
@@ -332,9 +389,13 @@ impl Inspection<'_> {
         next: Option<Offset>,
         problem: String,
     ) {
-        let at = self.places.partition_point(|place| place.end_offset <= offset);
+        let at = self
+            .places
+            .partition_point(|place| place.end_offset <= offset);
         if offset >= self.checkpoint.end
-            && let Some(Place { base_offset: run, .. }) = self.places.get(at)
+            && let Some(Place {
+                base_offset: run, ..
+            }) = self.places.get(at)
             && *run > offset
         {
             // Only a run that starts anew follows a gap: the topic was not fsync before it.
@@ -346,7 +407,9 @@ impl Inspection<'_> {
             let offsets = Some(offset..self.promised_end());
             return self.push(Severity::Unsettled, file, Some(position), offsets, problem);
         }
-        let end = next.filter(|next| *next > offset).unwrap_or(self.promised_end());
+        let end = next
+            .filter(|next| *next > offset)
+            .unwrap_or(self.promised_end());
         let offsets = Some(offset..end.max(offset.add(1)));
         self.push(Severity::Damage, file, Some(position), offsets, problem);
     }
@@ -361,7 +424,11 @@ impl Inspection<'_> {
         problem: String,
     ) {
         self.ended = Some(walk.offset);
-        let strict = if self.known.same_boot { Severity::Damage } else { Severity::Unsettled };
+        let strict = if self.known.same_boot {
+            Severity::Damage
+        } else {
+            Severity::Unsettled
+        };
         let (file, at) = (self.segment_path(segment.base), Some(walk.position));
         let offsets = Some(walk.offset..walk.offset.add(1));
         if let Step::Bad(_) = stop {
@@ -377,7 +444,11 @@ impl Inspection<'_> {
             Ok(0) => {}
             Ok(bytes) => {
                 let limit = self.now.batch_bytes_max;
-                let severity = if bytes > limit { strict } else { Severity::Unsettled };
+                let severity = if bytes > limit {
+                    strict
+                } else {
+                    Severity::Unsettled
+                };
                 let problem = format!(
                     "{bytes} bytes lie behind the last batch; one unfinished batch has at most {limit}"
                 );
@@ -392,11 +463,13 @@ impl Inspection<'_> {
 
     /// Whether a segment from `base` on has a byte that is not zero, or cannot be read.
     fn has_content_from(&self, base: Offset) -> bool {
-        self.files.range(base..).any(|(base, SegmentFile { file, bytes })| {
-            let mut overlay = Overlay::new(self.now.disk, self.now.replay, self.places);
-            let mut segment = SegmentBytes::new(*base, file.clone(), *bytes, &mut overlay);
-            segment.unfinished_bytes(0).map_or(true, |bytes| bytes > 0)
-        })
+        self.files
+            .range(base..)
+            .any(|(base, SegmentFile { file, bytes })| {
+                let mut overlay = Overlay::new(self.now.disk, self.now.replay, self.places);
+                let mut segment = SegmentBytes::new(*base, file.clone(), *bytes, &mut overlay);
+                segment.unfinished_bytes(0).map_or(true, |bytes| bytes > 0)
+            })
     }
 
     /// The checkpoint's end must be where it says, between two batches.
@@ -419,16 +492,27 @@ impl Inspection<'_> {
 
     /// Everything below it must be there, in the segments or in the journal.
     fn promised_end(&self) -> Offset {
-        let journal_end = self.places.last().map_or(Offset::ZERO, |last| last.end_offset);
+        let journal_end = self
+            .places
+            .last()
+            .map_or(Offset::ZERO, |last| last.end_offset);
         self.checkpoint.end.max(journal_end)
     }
 
     fn index_extent(&self, base: Offset) -> Extent {
-        let PartitionCheckpoint { segment, index_entries, time_index_entries, .. } = self.checkpoint;
+        let PartitionCheckpoint {
+            segment,
+            index_entries,
+            time_index_entries,
+            ..
+        } = self.checkpoint;
         if base < segment {
             Extent::Whole
         } else if base == segment {
-            Extent::Counted { offsets: index_entries, times: time_index_entries }
+            Extent::Counted {
+                offsets: index_entries,
+                times: time_index_entries,
+            }
         } else {
             Extent::Nothing
         }
@@ -446,13 +530,21 @@ impl Inspection<'_> {
         offsets: Option<Range<Offset>>,
         problem: String,
     ) {
-        self.findings.push(Finding { severity, file, position, offsets, problem });
+        self.findings.push(Finding {
+            severity,
+            file,
+            position,
+            offsets,
+            problem,
+        });
     }
 }
 
 /// Kafka's text: a version, a count, then `epoch start` on as many lines, both rising.
 fn is_epoch_list(bytes: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
     let mut lines = text.lines();
     let version = lines.next();
     let count = lines.next().and_then(|count| count.parse().ok());
@@ -464,7 +556,9 @@ fn is_epoch_list(bytes: &[u8]) -> bool {
     entries.is_some_and(|entries| {
         version == Some("0")
             && count == Some(entries.len())
-            && entries.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1)
+            && entries
+                .windows(2)
+                .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1)
     })
 }
 

@@ -60,7 +60,10 @@ impl<'a> Replay<'a> {
         scan: Option<&'a Scan>,
         findings: &mut Vec<Finding>,
     ) -> Self {
-        let mut replay = Self { scan, ..Self::default() };
+        let mut replay = Self {
+            scan,
+            ..Self::default()
+        };
         for (key, entry) in &checkpoint.partitions {
             for name in &entry.aside {
                 let path = root.join(ASIDE).join(name);
@@ -103,17 +106,20 @@ impl<'a> Replay<'a> {
 
     fn add<'e>(&mut self, origin: Origin, entries: impl Iterator<Item = (usize, &'e Entry)>) {
         for (index, entry) in entries {
-            self.places.entry((entry.topic_id, entry.partition)).or_default().push(Place {
-                base_offset: entry.base_offset,
-                end_offset: entry.end_offset,
-                segment: entry.segment,
-                position: entry.position,
-                bytes: entry.bytes.len() as u64,
-                starts_run: entry.starts_run,
-                leader_epoch: entry.leader_epoch,
-                origin,
-                index,
-            });
+            self.places
+                .entry((entry.topic_id, entry.partition))
+                .or_default()
+                .push(Place {
+                    base_offset: entry.base_offset,
+                    end_offset: entry.end_offset,
+                    segment: entry.segment,
+                    position: entry.position,
+                    bytes: entry.bytes.len() as u64,
+                    starts_run: entry.starts_run,
+                    leader_epoch: entry.leader_epoch,
+                    origin,
+                    index,
+                });
         }
     }
 
@@ -140,7 +146,13 @@ impl<'a> Replay<'a> {
                 let problem = format!("topic {topic}, partition {partition}: {problem}");
                 let offsets = Some(expected.min(place.base_offset)..place.end_offset);
                 let severity = Severity::Damage;
-                findings.push(Finding { severity, file, position, offsets, problem });
+                findings.push(Finding {
+                    severity,
+                    file,
+                    position,
+                    offsets,
+                    problem,
+                });
                 break;
             }
             places.push(*place);
@@ -166,9 +178,7 @@ impl<'a> Replay<'a> {
                 let scan = self.scan();
                 journal::read_entries(scan, &scan.rounds[index])
             }
-            Origin::Aside(index) => {
-                aside::read(disk, &self.aside[index]).map_err(io::Error::other)
-            }
+            Origin::Aside(index) => aside::read(disk, &self.aside[index]).map_err(io::Error::other),
         }
     }
 
@@ -181,7 +191,9 @@ impl<'a> Replay<'a> {
 fn contradiction(place: &Place, last: Option<&Place>, expected: Offset) -> Option<String> {
     let base = place.base_offset;
     if base > expected && !place.starts_run {
-        return Some(format!("the journal has no record from offset {expected} to {base}"));
+        return Some(format!(
+            "the journal has no record from offset {expected} to {base}"
+        ));
     }
     if place.position == 0 && place.segment != base {
         return Some("a journal entry begins a segment of another offset".into());
@@ -210,30 +222,49 @@ pub(super) struct Overlay<'a> {
 
 impl<'a> Overlay<'a> {
     pub(super) fn new(disk: &'a dyn Disk, replay: &'a Replay<'a>, places: &'a [Place]) -> Self {
-        Self { disk, replay, places, loaded: None }
+        Self {
+            disk,
+            replay,
+            places,
+            loaded: None,
+        }
     }
 
     /// Where the entries of this segment end; 0 without any.
     pub(super) fn end(&self, segment: Offset) -> u64 {
         let ours = self.places.iter().filter(|place| place.segment == segment);
-        ours.map(|place| place.position + place.bytes).max().unwrap_or(0)
+        ours.map(|place| place.position + place.bytes)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Replaces what the entries cover in `bytes`, which were read at `start` of the segment.
-    pub(super) fn apply(&mut self, segment: Offset, start: u64, bytes: &mut [u8]) -> io::Result<()> {
+    pub(super) fn apply(
+        &mut self,
+        segment: Offset,
+        start: u64,
+        bytes: &mut [u8],
+    ) -> io::Result<()> {
         let end = start + bytes.len() as u64;
         // Log order is the order of segments and positions.
-        let behind = |place: &Place| (place.segment, place.position + place.bytes) <= (segment, start);
+        let behind =
+            |place: &Place| (place.segment, place.position + place.bytes) <= (segment, start);
         let first = self.places.partition_point(behind);
         let within = |place: &&Place| place.segment == segment && place.position < end;
         for place in self.places[first..].iter().take_while(within) {
             let from = place.position.max(start);
             let to = (place.position + place.bytes).min(end);
-            let held = self.loaded.as_ref().is_some_and(|(origin, _)| *origin == place.origin);
+            let held = self
+                .loaded
+                .as_ref()
+                .is_some_and(|(origin, _)| *origin == place.origin);
             if !held {
                 self.loaded = Some((place.origin, self.replay.load(self.disk, place.origin)?));
             }
-            let entry = self.loaded.as_ref().and_then(|(_, entries)| entries.get(place.index));
+            let entry = self
+                .loaded
+                .as_ref()
+                .and_then(|(_, entries)| entries.get(place.index));
             let entry = entry.ok_or(io::ErrorKind::InvalidData)?;
             // Both ranges lie within buffers, whose lengths are usize.
             let target = (from - start) as usize..(to - start) as usize;

@@ -99,7 +99,14 @@ impl<'a, 'o> SegmentBytes<'a, 'o> {
         overlay: &'o mut Overlay<'a>,
     ) -> Self {
         let (window, window_start) = (Bytes::new(), 0);
-        Self { base, file, file_bytes, overlay, window, window_start }
+        Self {
+            base,
+            file,
+            file_bytes,
+            overlay,
+            window,
+            window_start,
+        }
     }
 
     /// Where the segment ends once the journal was replayed.
@@ -164,7 +171,10 @@ impl BadRun {
     pub(super) fn describe(&self) -> String {
         match self.batches {
             1 => self.problem.clone(),
-            batches => format!("{batches} batches do not check; the first: {}", self.problem),
+            batches => format!(
+                "{batches} batches do not check; the first: {}",
+                self.problem
+            ),
         }
     }
 }
@@ -190,7 +200,7 @@ impl Walk {
 
     /// Walks the segment to where its batches end. `good` is told of each batch that checks, with its
     /// position, and whether all before it did.
-    pub(super) fn to_end(
+    pub(super) fn finish(
         mut self,
         segment: &mut SegmentBytes<'_, '_>,
         limits: Limits,
@@ -199,7 +209,9 @@ impl Walk {
         let mut bad: Vec<BadRun> = Vec::new();
         loop {
             let before = self.clone();
-            let step = self.try_step(segment, limits).unwrap_or_else(Step::Unreadable);
+            let step = self
+                .try_step(segment, limits)
+                .unwrap_or_else(Step::Unreadable);
             if let Some(since) = before.unknown_since
                 && let Some(run) = bad.last_mut()
             {
@@ -218,11 +230,21 @@ impl Walk {
                     good(&header, before.position, bad.is_empty());
                     continue;
                 }
-                Step::Batch { header, crc: Some(problem) } => {
+                Step::Batch {
+                    header,
+                    crc: Some(problem),
+                } => {
                     let start = header.base_offset();
                     if start >= limits.promised_end {
-                        self = Self { offset: start, ..before };
-                        return Walked { walk: self, stop: Step::Bad(problem), bad };
+                        self = Self {
+                            offset: start,
+                            ..before
+                        };
+                        return Walked {
+                            walk: self,
+                            stop: Step::Bad(problem),
+                            bad,
+                        };
                     }
                     match bad.last_mut() {
                         Some(run) if before.unknown_since.is_some() => run.batches += 1,
@@ -237,20 +259,30 @@ impl Walk {
                 }
                 stop => stop,
             };
-            return Walked { walk: self, stop, bad };
+            return Walked {
+                walk: self,
+                stop,
+                bad,
+            };
         }
     }
 
     fn try_step(
         &mut self,
         segment: &mut SegmentBytes<'_, '_>,
-        Limits { next, checksums, .. }: Limits,
+        Limits {
+            next, checksums, ..
+        }: Limits,
     ) -> io::Result<Step> {
         let left = segment.bytes().saturating_sub(self.position);
         if left == 0 {
             return Ok(Step::EndOfFile);
         }
-        let window = if checksums { WINDOW_BYTES } else { HEADER_WINDOW_BYTES };
+        let window = if checksums {
+            WINDOW_BYTES
+        } else {
+            HEADER_WINDOW_BYTES
+        };
         let head = segment.read(self.position, HEADER_BYTES as u64, window)?;
         let word = &head[LENGTH_POSITION.min(head.len())..head.len().min(LENGTH_POSITION + 4)];
         if word.iter().all(|byte| *byte == 0) {
@@ -268,7 +300,9 @@ impl Walk {
             let (stored, position) = (header.crc(), self.position);
             let computed = segment.checksum(position + CRC_START as u64..end)?;
             if stored != computed {
-                crc = Some(format!("its CRC is {stored:08x}; its bytes have {computed:08x}"));
+                crc = Some(format!(
+                    "its CRC is {stored:08x}; its bytes have {computed:08x}"
+                ));
             }
         }
         self.position = end;
@@ -291,13 +325,20 @@ impl Walk {
     fn problem(&self, header: &Header, left: u64, next: Option<Offset>) -> Option<String> {
         let (length, size_bytes) = (header.length(), header.size_bytes() as u64);
         if length < LENGTH_MIN {
-            return Some(format!("a batch has the length word {length}; the least is {LENGTH_MIN}"));
+            return Some(format!(
+                "a batch has the length word {length}; the least is {LENGTH_MIN}"
+            ));
         }
         if size_bytes > left {
-            return Some(format!("a batch of {size_bytes} bytes starts where {left} are left"));
+            return Some(format!(
+                "a batch of {size_bytes} bytes starts where {left} are left"
+            ));
         }
         if header.magic() != 2 {
-            return Some(format!("a batch has magic {}; 2 is the only one", header.magic()));
+            return Some(format!(
+                "a batch has magic {}; 2 is the only one",
+                header.magic()
+            ));
         }
         let (expected, found) = (self.offset, header.base_offset());
         let right = match self.unknown_since {
@@ -305,17 +346,21 @@ impl Walk {
             None => found == expected,
         };
         if !right {
-            return Some(format!("a batch starts with offset {found}; {expected} comes next"));
+            return Some(format!(
+                "a batch starts with offset {found}; {expected} comes next"
+            ));
         }
         let (delta, records) = (header.last_offset_delta(), header.records_count());
         if delta < 0 || i64::from(records) > i64::from(delta) + 1 {
-            return Some(format!("a batch has {records} records up to offset delta {delta}"));
+            return Some(format!(
+                "a batch has {records} records up to offset delta {delta}"
+            ));
         }
         let epoch = header.leader_epoch();
         match self.epoch {
-            Some(last) if epoch < last => {
-                Some(format!("a batch has leader epoch {epoch} after one of {last}"))
-            }
+            Some(last) if epoch < last => Some(format!(
+                "a batch has leader epoch {epoch} after one of {last}"
+            )),
             _ => None,
         }
     }
