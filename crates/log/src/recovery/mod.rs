@@ -7,6 +7,7 @@
 //! try. What does not fit takes its partition offline and is left as it is.
 
 mod folders;
+mod renew;
 mod replay;
 mod walk;
 
@@ -94,6 +95,9 @@ pub struct CutLog {
 pub(crate) fn recover(input: &Input<'_>) -> Result<Outcome, OpenError> {
     let disk = &*input.environment.disk;
     let journal_folder = input.root.join(JOURNAL);
+    if !input.clean {
+        renew::renew(input)?;
+    }
     let problems = folders::sweep(input.environment, input.root, input.known)?;
     let mut replays = begin(input, problems)?;
     let from = (!input.clean).then_some(input.checkpoint.first_round);
@@ -252,7 +256,7 @@ fn replay(
 /// The marker of a clean stop: written last, removed before the first append.
 pub(crate) mod marker {
     use super::{DirectoryId, Environment, OpenError, Path, framed};
-    use crate::{framed::FramedError, store::CLEAN};
+    use crate::{framed::FramedError, io::OpenMode, store::CLEAN};
     use std::io;
 
     const KIND: framed::Kind = framed::Kind {
@@ -284,9 +288,11 @@ pub(crate) mod marker {
 
     /// Durable when it returns.
     pub(crate) fn remove(environment: &Environment, root: &Path) -> io::Result<()> {
-        match environment.disk.remove_file(&root.join(CLEAN)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.and_then(|()| environment.disk.sync_dir(root)),
-        }
+        // Made first where it is not there: a removal whose sync failed can be seen, but a power cut
+        // would bring the marker back.
+        let (disk, path) = (&environment.disk, root.join(CLEAN));
+        disk.open(&path, OpenMode::Create)?;
+        disk.remove_file(&path)?;
+        disk.sync_dir(root)
     }
 }

@@ -1,0 +1,87 @@
+//! Making names anew that can be seen but may not be durable.
+//!
+//! A directory whose sync failed shows names that never reached the disk, and its next sync succeeds
+//! without writing them. Nobody can tell these names from durable ones. So after every unclean stop
+//! each name that no good checkpoint covers is given up and given again, and the syncs of the
+//! checkpoint that ends the recovery make it durable.
+
+use std::{io, path::Path};
+
+use sapwood_model::Offset;
+
+use super::{DELETE_SUFFIX, Input, folder_of, folders::NEW_SUFFIX};
+use crate::{
+    framed::TEMPORARY_SUFFIX,
+    io::Disk,
+    store::{ASIDE, JOURNAL, OpenError, TOPICS},
+};
+
+/// What a name carries for the moment in which it is given up.
+const AGAIN_SUFFIX: &str = ".again";
+
+/// Renews the names of journal files, copies aside, partition folders, and the files in those from the
+/// checkpoint's segment on. The folders of partitions and the folder of folders are left to be synced.
+/// Blocks.
+pub(super) fn renew(input: &Input<'_>) -> Result<(), OpenError> {
+    let disk = &*input.environment.disk;
+    for name in [JOURNAL, ASIDE] {
+        let folder = input.root.join(name);
+        renew_in(disk, &folder, |_| true)
+            .and_then(|()| disk.sync_dir(&folder))
+            .map_err(OpenError::io(&folder))?;
+    }
+    let topics = input.root.join(TOPICS);
+    let is_topic = |name: &str| !name.ends_with(NEW_SUFFIX) && !name.ends_with(DELETE_SUFFIX);
+    renew_in(disk, &topics, is_topic).map_err(OpenError::io(&topics))?;
+    for spec in &input.known.partitions {
+        let folder = topics.join(folder_of(spec));
+        let entry = input
+            .checkpoint
+            .partitions
+            .get(&(spec.topic_id, spec.partition));
+        let from = entry.map_or(Offset::ZERO, |entry| entry.segment);
+        match renew_in(disk, &folder, |name| is_from(name, from)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            renewed => renewed.map_err(OpenError::io(&folder))?,
+        }
+    }
+    Ok(())
+}
+
+fn renew_in(disk: &dyn Disk, folder: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<()> {
+    for entry in disk.read_dir(folder)? {
+        let path = folder.join(&entry.name);
+        if let Some(name) = entry.name.strip_suffix(AGAIN_SUFFIX) {
+            // A crash came between the two renames below.
+            disk.rename(&path, &folder.join(name))?;
+        } else if wanted(&entry.name) && !entry.name.ends_with(TEMPORARY_SUFFIX) {
+            let away = folder.join(format!("{}{AGAIN_SUFFIX}", entry.name));
+            disk.rename(&path, &away)?;
+            disk.rename(&away, &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file of a partition belongs to no segment below `from`.
+fn is_from(name: &str, from: Offset) -> bool {
+    let base = name
+        .split_once('.')
+        .and_then(|(base, _)| base.parse::<u64>().ok());
+    base.is_none_or(|base| Offset(base) >= from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_earlier_segments_are_left_alone() {
+        let from = Offset(100);
+        assert!(is_from("00000000000000000100.log", from));
+        assert!(is_from("00000000000000000250.timeindex", from));
+        assert!(is_from("partition.metadata", from));
+        assert!(is_from("leader-epoch-checkpoint", from));
+        assert!(!is_from("00000000000000000099.index", from));
+    }
+}
