@@ -54,6 +54,7 @@ impl Partition {
         }
         let outcome = self.append_locked(batch, options, now, &mut news);
         self.tell(&news);
+        self.tell_failure();
         outcome
     }
 
@@ -111,7 +112,7 @@ impl Partition {
 
         let mut header = *batch.header();
         header.set_base_offset(base_offset);
-        header.set_leader_epoch(writer.leader_epoch);
+        header.set_leader_epoch(self.leader_epoch);
         self.make_room(&mut writer, &header, &config, now, news)?;
         self.write(&mut writer, &header, batch, now, options.urgent, news)?;
         Ok(self.appended(base_offset, header.last_offset(), false))

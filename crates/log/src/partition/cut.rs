@@ -47,9 +47,15 @@ impl Cut {
     /// not be synced has taken the partition offline.
     pub(crate) fn write_indexes(&mut self) -> io::Result<()> {
         let partition = Arc::clone(&self.partition);
+        let outcome = self.write_indexes_of(&partition);
+        partition.tell_failure();
+        outcome
+    }
+
+    fn write_indexes_of(&mut self, partition: &Partition) -> io::Result<()> {
         let upkeep = partition.upkeep.lock();
         partition.seal_for_cut(&upkeep, self.segment)?;
-        if let Some(index) = self.index.take()
+        if let Some(index) = &self.index
             && partition.is_unsealed(self.segment)
         {
             let disk = &*partition.environment.disk;
@@ -61,6 +67,8 @@ impl Cut {
             partition.names_have_changed();
             self.files.extend(files.into_iter().flatten());
         }
+        // Only now: where this failed for want of space, the caller may try once more.
+        self.index = None;
         Ok(())
     }
 
@@ -149,7 +157,7 @@ impl Partition {
             end,
             segment: writer.active.base_offset(),
             position: writer.active.position(),
-            leader_epoch: writer.leader_epoch,
+            leader_epoch: self.leader_epoch,
             producers: writer.producers.encode(),
             epochs: writer.epochs.clone(),
             index_entries: counts.offsets,

@@ -120,7 +120,7 @@ impl Partition {
         let Some(cursor) = cursor_guard.as_mut() else {
             return Vec::new();
         };
-        let (untaken, leader_epoch) = self.untaken(cursor);
+        let untaken = self.untaken(cursor);
         let mut pieces = Vec::with_capacity(untaken.len());
         let mut room = bytes_max;
         let mut left_bytes: u64 = untaken.iter().map(|part| part.end - part.start).sum();
@@ -136,7 +136,7 @@ impl Partition {
             }
             let taken = bytes.len() as u64;
             let piece = JournalPiece {
-                leader_epoch,
+                leader_epoch: self.leader_epoch,
                 base_offset: part.base_offset,
                 end_offset,
                 segment: part.segment.base_offset,
@@ -158,6 +158,7 @@ impl Partition {
             }
         }
         drop(cursor_guard);
+        self.tell_failure();
         if left_bytes > 0 && self.offline.get().is_none() {
             self.hand_over_again(left_bytes);
         }
@@ -210,7 +211,7 @@ impl Partition {
 
     /// The parts of segments from the cursor to the end, as of now; the store is told anew of what
     /// comes after.
-    fn untaken(&self, cursor: &Cursor) -> (Vec<Untaken>, LeaderEpoch) {
+    fn untaken(&self, cursor: &Cursor) -> Vec<Untaken> {
         let mut writer = self.writer.lock();
         writer.queued = Queued::No;
         writer.untold_bytes = 0;
@@ -234,7 +235,7 @@ impl Partition {
                 end_offset,
             })
             .collect();
-        (untaken, writer.leader_epoch)
+        untaken
     }
 
     /// The batches of a part that fit `room`, and the first one in any case if `at_least_one`; then

@@ -36,6 +36,12 @@ impl Partition {
     /// because the writer outruns this one. A failed write-out, sync or cut of a segment takes the
     /// partition offline; a full disk leaves things for a later pass.
     pub(crate) fn maintain(self: &Arc<Self>, now: Timestamp) -> bool {
+        let again = self.maintain_locked(now);
+        self.tell_failure();
+        again
+    }
+
+    fn maintain_locked(&self, now: Timestamp) -> bool {
         let mut upkeep = self.upkeep.lock();
         self.maintenance_wanted.store(false, Ordering::Release);
         if self.closed.load(Ordering::Acquire) || self.offline.get().is_some() {
@@ -69,6 +75,12 @@ impl Partition {
     /// The partition is offline, perhaps because of this call.
     pub(crate) fn close(&self) -> Result<Cut, Arc<OfflineReason>> {
         self.closed.store(true, Ordering::Release);
+        let outcome = self.close_locked();
+        self.tell_failure();
+        outcome
+    }
+
+    fn close_locked(&self) -> Result<Cut, Arc<OfflineReason>> {
         let upkeep = self.upkeep.lock();
         if let Some(reason) = self.offline.get() {
             return Err(Arc::clone(reason));

@@ -86,6 +86,8 @@ pub struct Partition {
     me: Weak<Self>,
     spec: PartitionSpec,
     folder: PathBuf,
+    /// Rises with each start, and never while it runs.
+    leader_epoch: LeaderEpoch,
     environment: Environment,
     tail: TailKind,
     open_files: Arc<OpenFiles>,
@@ -109,6 +111,8 @@ pub struct Partition {
     /// The topic is deleted: refuses everything.
     abandoned: AtomicBool,
     observer: OnceLock<Arc<dyn PartitionObserver>>,
+    /// The observer was told that the partition does not go on.
+    failure_told: AtomicBool,
     /// Whether the store knows that [`Partition::maintain`] is wanted.
     maintenance_wanted: AtomicBool,
     /// How often a name in the folder changed, and up to which change the folder is synced.
@@ -126,7 +130,6 @@ struct Writer {
     next: Option<Prepared>,
     producers: ProducerTable,
     epochs: EpochList,
-    leader_epoch: LeaderEpoch,
     /// Appends enter the journal, and something else moves the high watermark.
     journaled: bool,
     /// Whether the store knows that something waits for the journal.
@@ -206,7 +209,6 @@ impl Partition {
             next: None,
             producers,
             epochs,
-            leader_epoch,
             journaled,
             queued: Queued::No,
             untold_bytes: 0,
@@ -223,6 +225,7 @@ impl Partition {
             me: me.clone(),
             spec,
             folder,
+            leader_epoch,
             environment,
             tail,
             open_files,
@@ -239,6 +242,7 @@ impl Partition {
             closed: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             observer: OnceLock::new(),
+            failure_told: AtomicBool::new(false),
             maintenance_wanted: AtomicBool::new(false),
             names_changed: AtomicU64::new(0),
             names_synced: AtomicU64::new(0),
@@ -300,7 +304,7 @@ impl Partition {
 
     /// The epoch that appended batches are stamped with.
     pub fn leader_epoch(&self) -> LeaderEpoch {
-        self.writer.lock().leader_epoch
+        self.leader_epoch
     }
 
     /// Where each leader epoch began, rising.
@@ -375,9 +379,8 @@ impl Partition {
     /// Sets who is told when the high watermark moves and when the partition fails. Only the first
     /// call counts. If the partition is offline already, the observer is told at once.
     pub fn observe(&self, observer: Arc<dyn PartitionObserver>) {
-        if self.observer.set(Arc::clone(&observer)).is_ok() && self.offline.get().is_some() {
-            observer.failed();
-        }
+        let _ = self.observer.set(observer); // the first one stays
+        self.tell_failure();
     }
 
     /// The partition's folder.
@@ -386,30 +389,42 @@ impl Partition {
     }
 
     /// Serves nothing from now on. The first reason is kept, logged and told to the observer; a later
-    /// one is dropped.
+    /// one is dropped. No lock of this partition may be held.
     pub(crate) fn take_offline(&self, reason: OfflineReason) -> Arc<OfflineReason> {
+        let reason = self.mark_offline(reason);
+        self.tell_failure();
+        reason
+    }
+
+    /// As [`Partition::take_offline`]; the observer is told by [`Partition::tell_failure`], once the
+    /// locks are released. Returns the first reason.
+    fn mark_offline(&self, reason: OfflineReason) -> Arc<OfflineReason> {
         let reason = Arc::new(reason);
-        match self.offline.set(Arc::clone(&reason)) {
-            Ok(()) => {
-                error!(
-                    topic = %self.spec.topic,
-                    partition = %self.spec.partition,
-                    %reason,
-                    "partition is offline"
-                );
-                if let Some(observer) = self.observer.get() {
-                    observer.failed();
-                }
-                reason
-            }
-            Err(_) => Arc::clone(self.offline.get().expect("a set reason stays")),
+        if self.offline.set(Arc::clone(&reason)).is_ok() {
+            error!(
+                topic = %self.spec.topic,
+                partition = %self.spec.partition,
+                %reason,
+                "partition is offline"
+            );
+        }
+        Arc::clone(self.offline.get().expect("a set reason stays"))
+    }
+
+    /// Tells the observer, once, that the partition is offline, if it is. No lock may be held: whatever
+    /// may have failed under a lock calls this when it has released it.
+    fn tell_failure(&self) {
+        if self.offline.get().is_some() {
+            self.notify_failed();
         }
     }
 
     /// The whole data directory takes no more appends: tells the observer, as if the partition had
     /// failed. Reads go on.
     pub(crate) fn notify_failed(&self) {
-        if let Some(observer) = self.observer.get() {
+        if let Some(observer) = self.observer.get()
+            && !self.failure_told.swap(true, Ordering::AcqRel)
+        {
             observer.failed();
         }
     }
@@ -474,9 +489,10 @@ impl Partition {
         self.names_changed.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// An operation on a file failed in a way that leaves its content unknown.
+    /// An operation on a file failed in a way that leaves its content unknown. Whoever calls this tells
+    /// the observer when no lock is held.
     fn fail(&self, operation: &'static str, file: &Path, error: io::Error) -> Arc<OfflineReason> {
-        self.take_offline(OfflineReason::Io {
+        self.mark_offline(OfflineReason::Io {
             operation,
             file: file.to_owned(),
             error,

@@ -25,8 +25,8 @@ const READ_BYTES_MAX: usize = 64 << 20;
 /// one. Larger gaps cost a second read.
 const LEAD_BYTES: u64 = 8 << 10;
 
-/// Behind the end of an open segment its pages are taken as resident for this many bytes. What lies
-/// further back may have been evicted, and is read like a sealed segment.
+/// Behind the end of an open segment its pages are taken as resident for this many bytes, if they were
+/// written since the start. What lies further back is read like a sealed segment.
 const HOT_BYTES: u64 = 16 << 20;
 
 /// What rebuilding an index reads at a time.
@@ -162,7 +162,7 @@ impl Partition {
             });
         };
         let end = tail.reader.end();
-        if end - position.min(end) > HOT_BYTES {
+        if position < segment.found_bytes() || end - position.min(end) > HOT_BYTES {
             return Ok(Source::File {
                 file: Arc::clone(&tail.file),
                 end,
@@ -269,10 +269,12 @@ impl Partition {
         if from < self.bounds().log_start {
             return self.out_of_range(from);
         }
-        match error {
-            WalkError::Io(error) if is_exhaustion(&error) => ReadError::Exhausted {
-                error: Arc::new(error),
-            },
+        let reason = match error {
+            WalkError::Io(error) if is_exhaustion(&error) => {
+                return ReadError::Exhausted {
+                    error: Arc::new(error),
+                };
+            }
             WalkError::Io(error) => {
                 let path = self.segment_path(segment.base_offset());
                 ReadError::Failed {
@@ -283,7 +285,9 @@ impl Partition {
                 let reason = self.damaged(segment.base_offset(), end, error);
                 ReadError::Corrupt { reason }
             }
-        }
+        };
+        self.tell_failure();
+        reason
     }
 
     /// What a failed walk of an open segment means for the writer's side.
@@ -317,7 +321,7 @@ impl Partition {
             WalkError::Cold | WalkError::Io(_) => unreachable!("these are no damage"),
         };
         self.durability.metrics().corrupt_batches.add(1);
-        self.take_offline(OfflineReason::Damage {
+        self.mark_offline(OfflineReason::Damage {
             file: self.segment_path(base_offset),
             position,
             offsets: expected..end.max(expected),

@@ -33,6 +33,12 @@ impl Partition {
     /// [`TruncateError::BelowHighWatermark`], and [`TruncateError::Recorded`] for offsets that the
     /// journal or a checkpoint has taken. Any error of the disk takes the partition offline.
     pub fn truncate_to(&self, offset: Offset) -> Result<(), TruncateError> {
+        let outcome = self.truncate_locked(offset);
+        self.tell_failure();
+        outcome
+    }
+
+    fn truncate_locked(&self, offset: Offset) -> Result<(), TruncateError> {
         let _upkeep = self.upkeep.lock();
         let cursor = self.cursor.lock();
         let mut writer = self.writer.lock();
@@ -134,8 +140,7 @@ impl Partition {
         writer.waiting.truncate(cut_at);
         writer.producers = producers;
         writer.epochs.truncate(offset);
-        let leader_epoch = writer.leader_epoch;
-        writer.epochs.push(leader_epoch, offset);
+        writer.epochs.push(self.leader_epoch, offset);
         writer.checkpointed.index = IndexCounts::default();
         writer.checkpointed.unflushed_bytes = writer
             .checkpointed

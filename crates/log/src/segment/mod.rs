@@ -84,6 +84,11 @@ impl OpenSegment {
             .map_or(self.found_bytes, |tail| tail.reader.end())
     }
 
+    /// The bytes that were there when it was found or cut.
+    pub(crate) fn found_bytes(&self) -> u64 {
+        self.found_bytes
+    }
+
     /// The file and the reader, once something was appended.
     pub(crate) fn tail(&self) -> Option<&SharedTail> {
         self.tail.get()

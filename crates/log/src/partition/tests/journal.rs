@@ -1,5 +1,7 @@
 //! The watermark, what the journal takes, and the switch of durability.
 
+use std::sync::Weak;
+
 use super::*;
 
 #[test]
@@ -151,6 +153,7 @@ fn from_fsync_to_os_everything_becomes_readable() {
 struct Listener {
     high_watermark: AtomicU64,
     failed: AtomicU64,
+    partition: parking_lot::Mutex<Option<Weak<Partition>>>,
 }
 
 impl PartitionObserver for Listener {
@@ -158,6 +161,14 @@ impl PartitionObserver for Listener {
         self.high_watermark.fetch_max(high_watermark.0, Relaxed);
     }
     fn failed(&self) {
+        // Would wait for ever if a lock were held.
+        if let Some(partition) = self.partition.lock().as_ref().and_then(Weak::upgrade) {
+            let _guards = (
+                partition.upkeep.lock(),
+                partition.cursor.lock(),
+                partition.writer.lock(),
+            );
+        }
         self.failed.fetch_add(1, Relaxed);
     }
 }
@@ -185,4 +196,42 @@ fn the_observer_hears_of_the_watermark_and_of_the_first_failure() {
     other.partition.take_offline(reason("early"));
     other.partition.observe(late.clone());
     assert_eq!(late.failed.load(Relaxed), 1, "who comes late is told too");
+}
+
+#[test]
+fn the_observer_hears_of_failures_without_any_lock_held() {
+    type Fail = fn(&Fixture);
+    let ways: [Fail; 4] = [
+        |fixture| {
+            fixture.faults.tail_write.store(true, Relaxed);
+            let append = fixture
+                .partition
+                .append(&batch(5), AppendOptions::default(), NOW);
+            assert!(append.is_err());
+        },
+        |fixture| {
+            fixture.faults.sync.store(true, Relaxed);
+            fixture.make_durable();
+            fixture.maintain();
+        },
+        |fixture| {
+            fixture.faults.sync.store(true, Relaxed);
+            assert!(fixture.partition.cut().write_indexes().is_err());
+        },
+        |fixture| {
+            fixture.faults.sync.store(true, Relaxed);
+            assert!(fixture.partition.close().is_err());
+        },
+    ];
+    for fail in ways {
+        let fixture = Fixture::fsync(1000);
+        for _ in 0..4 {
+            fixture.append(&batch(300));
+        }
+        let listener = Arc::new(Listener::default());
+        *listener.partition.lock() = Some(Arc::downgrade(&fixture.partition));
+        fixture.partition.observe(listener.clone());
+        fail(&fixture);
+        assert_eq!(listener.failed.load(Relaxed), 1);
+    }
 }

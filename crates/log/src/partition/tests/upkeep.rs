@@ -348,6 +348,23 @@ fn a_cut_that_was_overtaken_by_a_seal_leaves_the_final_indexes() {
 }
 
 #[test]
+fn a_cut_whose_indexes_found_no_space_can_be_tried_again() {
+    let fixture = Fixture::os(4000);
+    for _ in 0..5 {
+        fixture.append(&batch(300));
+    }
+    let mut cut = fixture.partition.cut();
+    fixture.faults.no_descriptors.store(true, Relaxed);
+    assert!(cut.write_indexes().is_err());
+    fixture.faults.no_descriptors.store(false, Relaxed);
+    cut.write_indexes().unwrap();
+    let index = fs::read(fixture.path("00000000000000000000.index")).unwrap();
+    assert_eq!(index.len() as u64, 8 * cut.index_entries);
+    assert!(cut.index_entries > 0);
+    assert_eq!(cut.files().len(), 3);
+}
+
+#[test]
 fn a_cut_seals_the_segments_below_it_and_the_journal_still_takes_from_them() {
     let fixture = Fixture::fsync(1000);
     for _ in 0..5 {
