@@ -319,7 +319,10 @@ fn damage_below_the_checkpoint_takes_one_partition_offline_and_says_where() {
 #[test]
 fn what_the_journal_has_of_an_offline_partition_outlives_the_journal() {
     let dir = TempDir::new().unwrap();
-    let specs = [spec(1, Durability::Fsync), roomy(spec(2, Durability::Fsync))];
+    let specs = [
+        spec(1, Durability::Fsync),
+        roomy(spec(2, Durability::Fsync)),
+    ];
     let (store, _) = open(dir.path(), "a", &[]);
     for spec in &specs {
         fill(&store.create_partition(spec.clone()).unwrap(), 0..10);
@@ -498,7 +501,9 @@ fn the_threads_commit_and_checkpoint_by_themselves() {
     let dir = TempDir::new().unwrap();
     let (store, _) = open(dir.path(), "a", &[]);
     store.start();
-    let partition = store.create_partition(roomy(spec(1, Durability::Fsync))).unwrap();
+    let partition = store
+        .create_partition(roomy(spec(1, Durability::Fsync)))
+        .unwrap();
     for n in 0..4000_u32 {
         append(&partition, &format!("{n:0100}"));
     }

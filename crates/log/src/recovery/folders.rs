@@ -54,8 +54,7 @@ pub(super) fn sweep(
             (Some(found), _) if known.deleted.contains(&found) => {
                 let marked = topics.join(format!("{}.{found}{DELETE_SUFFIX}", entry.name));
                 remove_tree(disk, &marked).map_err(OpenError::io(&marked))?;
-                disk.rename(&path, &marked)
-                    .map_err(OpenError::io(&path))?;
+                disk.rename(&path, &marked).map_err(OpenError::io(&path))?;
                 deleted.push(marked);
                 info!(folder = %entry.name, "finished a deletion");
             }

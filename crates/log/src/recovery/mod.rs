@@ -6,7 +6,9 @@
 //! current boot id, before all of that is synced: a crash in here leaves the same input for the next
 //! try. What does not fit takes its partition offline and is left as it is.
 
+mod finish;
 mod folders;
+mod rebuild;
 mod renew;
 mod replay;
 mod walk;

@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, io, path::PathBuf};
 
 use sapwood_model::{Durability, LeaderEpoch, Offset};
-use tracing::warn;
 
 use super::{
     folders,
@@ -22,33 +21,31 @@ use crate::{
     store::TouchedFile,
 };
 
-const COPY_BYTES: u64 = 1 << 20;
-
 /// A partition that is being recovered.
 #[derive(Debug)]
 pub(super) struct Replay {
     pub(super) spec: PartitionSpec,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     /// Where its segments are known to be safe; all zero for one that no checkpoint covers.
-    checkpoint: PartitionCheckpoint,
-    segments: BTreeMap<Offset, SegmentOnDisk>,
+    pub(super) checkpoint: PartitionCheckpoint,
+    pub(super) segments: BTreeMap<Offset, SegmentOnDisk>,
     /// The journal's entries above the checkpoint, in log order. Their bytes are written already.
-    entries: Vec<Place>,
+    pub(super) entries: Vec<Place>,
     /// Round of the last entry, also of one that the checkpoint covers.
     last_round: u64,
-    failure: Option<OfflineReason>,
+    pub(super) failure: Option<OfflineReason>,
 }
 
 /// Where an entry stands.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    base_offset: Offset,
-    end_offset: Offset,
-    segment: Offset,
-    position: u64,
-    bytes: u64,
-    leader_epoch: LeaderEpoch,
-    starts_run: bool,
+pub(super) struct Place {
+    pub(super) base_offset: Offset,
+    pub(super) end_offset: Offset,
+    pub(super) segment: Offset,
+    pub(super) position: u64,
+    pub(super) bytes: u64,
+    pub(super) leader_epoch: LeaderEpoch,
+    pub(super) starts_run: bool,
 }
 
 /// What recovery does beyond the journal's end, and why.
@@ -71,20 +68,6 @@ pub(super) struct Settled {
     pub(super) touched: Vec<TouchedFile>,
     /// Offsets of whole batches that were found and cut off.
     pub(super) cut: Option<(Offset, String)>,
-}
-
-/// What the walk rebuilds.
-struct Rebuilt {
-    producers: ProducerTable,
-    epochs: EpochList,
-    indexes: BTreeMap<Offset, SegmentIndex>,
-    /// Where the batches of each walked segment end.
-    ends: BTreeMap<Offset, u64>,
-    /// Parts of segments that no journal entry covers, to be written again.
-    kept: Vec<(Offset, std::ops::Range<u64>)>,
-    end: Cursor,
-    epoch: LeaderEpoch,
-    cut: Option<String>,
 }
 
 impl Replay {
@@ -314,7 +297,7 @@ impl Replay {
 
     /// Where the walk begins: at the checkpoint, or at the start of the log start's segment if that
     /// is higher: between the two, retention may have removed segments.
-    fn start(&self) -> Cursor {
+    pub(super) fn start(&self) -> Cursor {
         let PartitionCheckpoint {
             end,
             segment,
@@ -339,255 +322,7 @@ impl Replay {
         }
     }
 
-    fn walk(
-        &self,
-        disk: &dyn Disk,
-        now: &Circumstances,
-    ) -> io::Result<Result<Rebuilt, OfflineReason>> {
-        let start = self.start();
-        let (producers, epochs) = self.decoded()?;
-        let index = match self.load_index(disk, &start)? {
-            Ok(index) => index,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let mut rebuilt = Rebuilt {
-            producers,
-            epochs,
-            indexes: [(start.segment, index)].into(),
-            ends: [(start.segment, start.position)].into(),
-            kept: Vec::new(),
-            end: start,
-            epoch: self.checkpoint.leader_epoch,
-            cut: None,
-        };
-        let mut walker = Walker::new(&self.segments, start, LeaderEpoch(0));
-        for entry in &self.entries {
-            if entry.end_offset <= walker.cursor.offset {
-                continue;
-            }
-            if entry.base_offset > walker.cursor.offset {
-                // It starts a run: before it, the topic's appends were not journaled.
-                self.keep(&mut walker, &mut rebuilt, Some(entry.base_offset))?;
-                if walker.cursor.offset != entry.base_offset {
-                    rebuilt.cut = Some("records before a journaled run were lost".into());
-                    rebuilt.end = walker.cursor;
-                    return Ok(Ok(rebuilt));
-                }
-            }
-            if entry.base_offset == walker.cursor.offset {
-                let Place {
-                    segment,
-                    position,
-                    base_offset: offset,
-                    ..
-                } = *entry;
-                walker.cursor = Cursor {
-                    segment,
-                    position,
-                    offset,
-                };
-            }
-            while walker.cursor.offset < entry.end_offset {
-                let at = walker.cursor;
-                let problem = match walker.step()? {
-                    Step::Batch(header) => {
-                        rebuilt.push(&header, at, self.spec.config.index_interval_bytes);
-                        continue;
-                    }
-                    Step::End => "a journaled batch is not where it was written".into(),
-                    Step::Bad(problem) => problem,
-                };
-                return Ok(Err(self.damage(at, entry.end_offset, problem)));
-            }
-        }
-        let mut found = None;
-        if now.same_boot || self.spec.config.durability == Durability::Os {
-            found = self.keep(&mut walker, &mut rebuilt, None)?;
-            if now.same_boot
-                && let Some(problem) = self.tail_problem(&walker, found.clone(), now)?
-            {
-                return Ok(Err(self.damage(
-                    walker.cursor,
-                    walker.cursor.offset,
-                    problem,
-                )));
-            }
-        }
-        rebuilt.end = walker.cursor;
-        if found.is_none() && matches!(walker.step()?, Step::Batch(_)) {
-            found = Some("the journal does not hold what follows".into());
-        }
-        rebuilt.cut = found;
-        Ok(Ok(rebuilt))
-    }
-
-    /// Takes batches that no journal entry covers, from segment to segment, up to `limit` or to
-    /// where they end. Returns what stands there if it is not an end.
-    fn keep(
-        &self,
-        walker: &mut Walker<'_>,
-        rebuilt: &mut Rebuilt,
-        limit: Option<Offset>,
-    ) -> io::Result<Option<String>> {
-        loop {
-            if limit.is_some_and(|limit| walker.cursor.offset >= limit) {
-                return Ok(None);
-            }
-            let at = walker.cursor;
-            match walker.step()? {
-                Step::Batch(header) => {
-                    rebuilt.push(&header, at, self.spec.config.index_interval_bytes);
-                    rebuilt.keep(at.segment, at.position..walker.cursor.position);
-                }
-                Step::Bad(problem) => return Ok(Some(problem)),
-                Step::End => {
-                    let next = walker.cursor.offset;
-                    if next == at.segment || !self.segments.contains_key(&next) {
-                        return Ok(None);
-                    }
-                    walker.cursor = Cursor {
-                        segment: next,
-                        position: 0,
-                        offset: next,
-                    };
-                    rebuilt.begin(next, self.spec.config.index_interval_bytes);
-                }
-            }
-        }
-    }
-
-    /// In the same boot nothing may lie behind the last batch but the body of one unfinished one.
-    fn tail_problem(
-        &self,
-        walker: &Walker<'_>,
-        bad: Option<String>,
-        now: &Circumstances,
-    ) -> io::Result<Option<String>> {
-        if bad.is_some() {
-            return Ok(bad);
-        }
-        let unfinished = walker.unfinished_bytes()?;
-        if unfinished > now.batch_bytes_max {
-            return Ok(Some(format!(
-                "{unfinished} bytes lie behind the last batch; one unfinished batch has at most {}",
-                now.batch_bytes_max
-            )));
-        }
-        for (base, segment) in self.segments.range(walker.cursor.segment..).skip(1) {
-            let cursor = Cursor {
-                segment: *base,
-                position: 0,
-                offset: *base,
-            };
-            let beyond = Walker::new(&self.segments, cursor, LeaderEpoch(0));
-            if beyond.unfinished_bytes()? > 0 {
-                let found = segment.path.display();
-                return Ok(Some(format!("{found} does not follow the last batch")));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Cuts, writes again, and hands over.
-    fn finish(mut self, disk: &dyn Disk, mut rebuilt: Rebuilt) -> io::Result<Settled> {
-        let start = self.start();
-        let mut touched = Vec::new();
-        for (base, range) in &rebuilt.kept {
-            rewrite(&self.segments[base], range.clone())?;
-        }
-        // From the highest down: what a crash leaves is a shorter log, never one with a hole.
-        let beyond: Vec<Offset> = self
-            .segments
-            .range(start.segment..)
-            .map(|(base, _)| *base)
-            .filter(|base| !rebuilt.ends.contains_key(base))
-            .collect();
-        for base in beyond.into_iter().rev() {
-            self.remove_segment(disk, base)?;
-        }
-        for (base, end) in &rebuilt.ends {
-            if let Some(segment) = self.segments.get_mut(base) {
-                segment.file.set_len(*end)?;
-                segment.bytes = *end;
-                touched.push(self.touched(*base));
-            }
-        }
-        let mut end = rebuilt.end;
-        if end.offset < self.spec.log_start {
-            for base in self
-                .segments
-                .keys()
-                .copied()
-                .collect::<Vec<_>>()
-                .into_iter()
-                .rev()
-            {
-                self.remove_segment(disk, base)?;
-            }
-            touched.clear();
-            rebuilt.indexes.clear();
-            let log_start = self.spec.log_start;
-            end = Cursor {
-                segment: log_start,
-                position: 0,
-                offset: log_start,
-            };
-        }
-        let below: Vec<Offset> = {
-            let bases: Vec<Offset> = self.segments.keys().copied().collect();
-            let wholly_below = |pair: &[Offset]| pair[1] <= self.spec.log_start;
-            bases
-                .windows(2)
-                .filter(|pair| wholly_below(pair))
-                .map(|pair| pair[0])
-                .collect()
-        };
-        for base in below {
-            self.remove_segment(disk, base)?;
-            touched.retain(|file| file.segment != Some(base));
-        }
-        for (base, index) in &mut rebuilt.indexes {
-            if *base != end.segment && self.segments.contains_key(base) {
-                index.push_latest_time();
-                let encoded = index.encode_from(IndexCounts {
-                    offsets: 0,
-                    times: 0,
-                });
-                for file in encoded.write(disk, &self.folder, *base)? {
-                    touched.push(TouchedFile {
-                        segment: Some(*base),
-                        path: self.folder.clone(),
-                        file,
-                    });
-                }
-            }
-        }
-        // The new epoch begins where the log ends: a client that tracks epochs sees what was cut.
-        let epoch = LeaderEpoch(rebuilt.epoch.max(self.checkpoint.leader_epoch).0 + 1);
-        rebuilt.epochs.truncate(end.offset);
-        rebuilt.epochs.push(epoch, end.offset);
-        let cut = rebuilt.cut.map(|what| (end.offset, what));
-        if let Some((offset, what)) = &cut {
-            warn!(event = "recovery.segment_truncated", topic = %self.spec.topic,
-                partition = %self.spec.partition, log_end_offset = %offset, reason = %what,
-                "cut the end of a log that was not durable");
-        }
-        let Rebuilt {
-            indexes,
-            epochs,
-            producers,
-            ..
-        } = rebuilt;
-        let parts = self.parts(end.segment, indexes, end.offset, epoch, epochs, producers);
-        Ok(Settled {
-            parts,
-            offline: None,
-            touched,
-            cut,
-        })
-    }
-
-    fn parts(
+    pub(super) fn parts(
         &mut self,
         active: Offset,
         mut indexes: BTreeMap<Offset, SegmentIndex>,
@@ -655,7 +390,7 @@ impl Replay {
         }
     }
 
-    fn decoded(&self) -> io::Result<(ProducerTable, EpochList)> {
+    pub(super) fn decoded(&self) -> io::Result<(ProducerTable, EpochList)> {
         let PartitionCheckpoint {
             producers, epochs, ..
         } = &self.checkpoint;
@@ -669,7 +404,7 @@ impl Replay {
 
     /// The index of the segment that the walk begins in, up to there; made anew from the batches
     /// when its files do not check.
-    fn load_index(
+    pub(super) fn load_index(
         &self,
         disk: &dyn Disk,
         cursor: &Cursor,
@@ -713,33 +448,7 @@ impl Replay {
         Ok(Ok(index))
     }
 
-    fn touched(&self, base: Offset) -> TouchedFile {
-        let SegmentOnDisk { path, file, .. } = &self.segments[&base];
-        TouchedFile {
-            segment: Some(base),
-            path: path.clone(),
-            file: file.clone(),
-        }
-    }
-
-    fn remove_segment(&mut self, disk: &dyn Disk, base: Offset) -> io::Result<()> {
-        self.segments.remove(&base);
-        let companions = [
-            names::index_file_name(base),
-            names::time_index_file_name(base),
-            names::snapshot_file_name(base),
-            names::segment_file_name(base),
-        ];
-        for name in companions {
-            match disk.remove_file(&self.folder.join(name)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn damage(&self, at: Cursor, end: Offset, problem: String) -> OfflineReason {
+    pub(super) fn damage(&self, at: Cursor, end: Offset, problem: String) -> OfflineReason {
         let file = self.folder.join(names::segment_file_name(at.segment));
         let offsets = at.offset..end.max(at.offset.add(1));
         OfflineReason::Damage {
@@ -759,50 +468,4 @@ impl Replay {
             problem,
         }
     }
-}
-
-impl Rebuilt {
-    fn push(&mut self, header: &sapwood_record::Header, at: Cursor, interval: u64) {
-        self.begin(at.segment, interval);
-        if let Some(index) = self.indexes.get_mut(&at.segment) {
-            index.push(header, at.position);
-        }
-        self.ends
-            .insert(at.segment, at.position + header.size_bytes() as u64);
-        self.producers.apply(header, header.max_timestamp());
-        self.epochs.push(header.leader_epoch(), at.offset);
-        self.epoch = self.epoch.max(header.leader_epoch());
-    }
-
-    fn begin(&mut self, segment: Offset, interval: u64) {
-        self.indexes
-            .entry(segment)
-            .or_insert_with(|| SegmentIndex::new(segment, interval));
-        self.ends.entry(segment).or_insert(0);
-    }
-
-    fn keep(&mut self, segment: Offset, range: std::ops::Range<u64>) {
-        match self.kept.last_mut() {
-            Some((base, last)) if *base == segment && last.end == range.start => {
-                last.end = range.end;
-            }
-            _ => self.kept.push((segment, range)),
-        }
-    }
-}
-
-/// Writes the same bytes again: the kernel may hold them as clean although they never reached the
-/// disk.
-fn rewrite(segment: &SegmentOnDisk, range: std::ops::Range<u64>) -> io::Result<()> {
-    let mut at = range.start;
-    while at < range.end {
-        let mut bytes = vec![0; COPY_BYTES.min(range.end - at) as usize];
-        let read = segment.file.read_at(&mut bytes, at)?;
-        if read < bytes.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        segment.file.write_at(&[&bytes], at)?;
-        at += read as u64;
-    }
-    Ok(())
 }

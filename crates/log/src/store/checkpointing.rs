@@ -227,8 +227,12 @@ impl Inner {
     fn set_aside(&self, last: &Checkpoint, next: &mut Checkpoint) -> Result<(), StoreError> {
         let offline: Vec<(PartitionKey, Arc<Partition>)> = {
             let partitions = self.partitions.read();
-            let offline = partitions.iter().filter(|(_, partition)| is_offline(partition));
-            offline.map(|(key, partition)| (*key, Arc::clone(partition))).collect()
+            let offline = partitions
+                .iter()
+                .filter(|(_, partition)| is_offline(partition));
+            offline
+                .map(|(key, partition)| (*key, Arc::clone(partition)))
+                .collect()
         };
         if offline.is_empty() {
             return Ok(());
@@ -238,7 +242,11 @@ impl Inner {
             .map_err(|e| self.failure(&folder, "read", e))?;
         for (key, partition) in offline {
             // One that went offline during this checkpoint keeps its last good entry, too.
-            let before = last.partitions.get(&key).or(next.partitions.get(&key)).cloned();
+            let before = last
+                .partitions
+                .get(&key)
+                .or(next.partitions.get(&key))
+                .cloned();
             let mut entry = before.unwrap_or_else(|| self.unknown_entry(&partition));
             let mut names = Vec::new();
             let environment = self.dir.environment();

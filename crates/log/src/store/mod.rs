@@ -10,11 +10,12 @@ mod ballast;
 mod checkpointing;
 mod commit;
 mod data_dir;
+mod inner;
 mod options;
 mod work;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt, io,
     path::PathBuf,
     sync::{Arc, OnceLock, atomic::AtomicU64},
@@ -33,19 +34,16 @@ pub(crate) use data_dir::{
     ASIDE, BALLAST, CATALOG, CHECKPOINT, CLEAN, JOURNAL, QUARANTINE, TOPICS, read_meta,
 };
 pub use data_dir::{DataDir, FORMAT_VERSION, LOCK_FILE, OpenError};
+use inner::Inner;
 pub use options::StoreOptions;
-use work::{Task, Work};
+use work::Work;
 
 use crate::{
-    checkpoint::{Checkpoint, PartitionKey},
-    durability,
+    checkpoint::Checkpoint,
     epochs::EpochList,
-    io::{Clock, Disk, TailKind},
     journal::Journal,
     metrics::StoreMetrics,
-    partition::{
-        OfflineReason, Partition, PartitionParts, PartitionSpec, PartitionState, SegmentParts,
-    },
+    partition::{Partition, PartitionParts, PartitionSpec, PartitionState, SegmentParts},
     producers::ProducerTable,
     recovery::{self, RecoveryReport, marker},
     segment::OpenFiles,
@@ -106,25 +104,6 @@ impl StoreError {
 pub struct Store {
     inner: Arc<Inner>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
-}
-
-pub(crate) struct Inner {
-    dir: DataDir,
-    options: StoreOptions,
-    tail: TailKind,
-    open_files: Arc<OpenFiles>,
-    partitions: RwLock<BTreeMap<PartitionKey, Arc<Partition>>>,
-    commit: CommitQueue,
-    writer: Mutex<RoundWriter>,
-    work: Work,
-    /// The last good one. Held while the next one is taken.
-    checkpoint: Mutex<Checkpoint>,
-    /// Deleted topics whose folders are gone; the next checkpoint passes their entries.
-    deleted: Mutex<BTreeSet<TopicId>>,
-    forgotten: Mutex<Vec<TopicId>>,
-    ballast: ballast::Ballast,
-    failed: OnceLock<Arc<str>>,
-    metrics: StoreMetrics,
 }
 
 impl Store {
@@ -536,199 +515,6 @@ impl fmt::Debug for Store {
         f.debug_struct("Store")
             .field("path", &self.inner.dir.path())
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inner")
-            .field("path", &self.dir.path())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Inner {
-    /// Takes over what recovery found, and syncs what it wrote.
-    fn adopt(self: &Arc<Self>, recovered: Vec<recovery::Recovered>) -> Result<(), OpenError> {
-        let files: usize = recovered
-            .iter()
-            .map(|recovered| recovered.touched.len())
-            .sum();
-        let together =
-            files > FOLDER_SYNCS_MAX && self.disk().sync_filesystem(self.dir.path()).is_ok();
-        for recovery::Recovered {
-            parts,
-            mut offline,
-            touched,
-        } in recovered
-        {
-            let key = (parts.spec.topic_id, parts.spec.partition);
-            let folder = parts.folder.clone();
-            if !together && !touched.is_empty() {
-                for TouchedFile { path, file, .. } in touched {
-                    if let Err(error) = file.sync_data() {
-                        let operation = "sync";
-                        offline.get_or_insert(OfflineReason::Io {
-                            operation,
-                            file: path,
-                            error,
-                        });
-                    }
-                }
-                self.disk()
-                    .sync_dir(&folder)
-                    .map_err(OpenError::io(&folder))?;
-            }
-            let partition = self.assemble(parts);
-            if let Some(reason) = offline {
-                partition.take_offline(reason);
-            }
-            self.partitions.write().insert(key, partition);
-        }
-        Ok(())
-    }
-
-    fn assemble(self: &Arc<Self>, parts: PartitionParts) -> Arc<Partition> {
-        let durability: Arc<dyn durability::Durability> = Arc::clone(self) as _;
-        Partition::assemble(
-            parts,
-            self.dir.environment().clone(),
-            self.tail,
-            Arc::clone(&self.open_files),
-            durability,
-        )
-    }
-
-    fn disk(&self) -> &dyn Disk {
-        &*self.dir.environment().disk
-    }
-
-    fn clock(&self) -> &dyn Clock {
-        &*self.dir.environment().clock
-    }
-
-    fn refuse_if_read_only(&self) -> Result<(), StoreError> {
-        match self.failed.get() {
-            Some(reason) => Err(StoreError::ReadOnly {
-                reason: Arc::clone(reason),
-            }),
-            None => Ok(()),
-        }
-    }
-
-    /// Makes the data directory read-only. The first reason is kept, and returned.
-    fn fail(&self, reason: &str) -> Arc<str> {
-        let mut first = false;
-        let kept = self.failed.get_or_init(|| {
-            first = true;
-            reason.into()
-        });
-        if first {
-            error!(event = "disk.rejecting", %reason, "the data directory is read-only");
-            for partition in self.partitions.read().values() {
-                partition.notify_failed();
-            }
-        }
-        Arc::clone(kept)
-    }
-
-    /// As [`Self::fail`], but a full disk changes nothing.
-    fn failure(&self, path: &std::path::Path, operation: &str, error: io::Error) -> StoreError {
-        if error.kind() == io::ErrorKind::StorageFull {
-            return StoreError::NoSpace {
-                path: path.to_owned(),
-            };
-        }
-        let reason = self.fail(&format!(
-            "could not {operation} {}: {error}",
-            path.display()
-        ));
-        StoreError::ReadOnly { reason }
-    }
-
-    /// Runs `op`; when the disk is full, gives up the ballast and tries once more.
-    fn relieved(&self, op: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
-        let held = !self.ballast.is_released();
-        let result = self.ballast.with(op);
-        if held && self.ballast.is_released() {
-            self.work.ballast_released();
-        }
-        result
-    }
-
-    fn run(&self, task: Task) {
-        match task {
-            Task::Partition(partition) => {
-                let now = self.dir.environment().clock.now();
-                if partition.maintain(now) {
-                    self.work.push(&partition);
-                }
-            }
-            Task::Prewrite => {
-                let Some(prewrite) = self.writer.lock().journal.begin_prewrite() else {
-                    return;
-                };
-                let done = prewrite.run();
-                if let Err(error) = &done {
-                    info!(%error, "a journal file could not be written ahead");
-                }
-                self.writer
-                    .lock()
-                    .journal
-                    .end_prewrite(&prewrite, done.is_ok());
-            }
-            Task::RestoreBallast => drop(self.ballast.restore()),
-        }
-    }
-
-    fn journal_loop(&self) {
-        let StoreOptions {
-            commit_delay,
-            commit_bytes,
-            ..
-        } = self.options;
-        while self.commit.wait(commit_delay, commit_bytes, self.clock()) {
-            let mut seen = self.commit.checkpoints();
-            while self.commit_round() == JournalStep::Full {
-                if !self.commit.wait_for_checkpoint(seen) {
-                    return;
-                }
-                seen = self.commit.checkpoints();
-            }
-        }
-    }
-
-    fn maintenance_loop(&self) {
-        while let Some(task) = self.work.wait(|| self.ballast.is_released()) {
-            self.run(task);
-        }
-    }
-}
-
-impl durability::Durability for Inner {
-    fn appended(&self, partition: &Arc<Partition>, bytes: u64, urgent: bool) {
-        self.commit.push(partition, bytes, urgent, self.clock());
-    }
-
-    fn wants_maintenance(&self, partition: &Arc<Partition>) {
-        self.work.push(partition);
-    }
-
-    fn dirtied(&self, _: &Arc<Partition>, bytes: u64) {
-        self.work
-            .dirtied(bytes, self.options.os_checkpoint_bytes, self.clock());
-    }
-
-    fn read_only(&self) -> Option<Arc<str>> {
-        self.failed.get().cloned()
-    }
-
-    fn with_ballast(&self, op: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
-        self.relieved(op)
-    }
-
-    fn metrics(&self) -> &StoreMetrics {
-        &self.metrics
     }
 }
 

@@ -1,0 +1,159 @@
+//! The end of a partition's recovery: cut what is beyond the log's end, write again what no journal
+//! entry covers, and hand the partition over.
+
+use std::{io, ops::Range};
+
+use sapwood_model::{LeaderEpoch, Offset};
+use tracing::warn;
+
+use super::{
+    rebuild::Rebuilt,
+    replay::{Replay, Settled},
+    walk::{Cursor, SegmentOnDisk},
+};
+use crate::{index::IndexCounts, io::Disk, names, store::TouchedFile};
+
+const COPY_BYTES: u64 = 1 << 20;
+
+impl Replay {
+    /// Cuts, writes again, and hands over.
+    pub(super) fn finish(mut self, disk: &dyn Disk, mut rebuilt: Rebuilt) -> io::Result<Settled> {
+        let start = self.start();
+        let mut touched = Vec::new();
+        for (base, range) in &rebuilt.kept {
+            rewrite(&self.segments[base], range.clone())?;
+        }
+        // From the highest down: what a crash leaves is a shorter log, never one with a hole.
+        let beyond: Vec<Offset> = self
+            .segments
+            .range(start.segment..)
+            .map(|(base, _)| *base)
+            .filter(|base| !rebuilt.ends.contains_key(base))
+            .collect();
+        for base in beyond.into_iter().rev() {
+            self.remove_segment(disk, base)?;
+        }
+        for (base, end) in &rebuilt.ends {
+            if let Some(segment) = self.segments.get_mut(base) {
+                segment.file.set_len(*end)?;
+                segment.bytes = *end;
+                touched.push(self.touched(*base));
+            }
+        }
+        let mut end = rebuilt.end;
+        if end.offset < self.spec.log_start {
+            for base in self
+                .segments
+                .keys()
+                .copied()
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+            {
+                self.remove_segment(disk, base)?;
+            }
+            touched.clear();
+            rebuilt.indexes.clear();
+            let log_start = self.spec.log_start;
+            end = Cursor {
+                segment: log_start,
+                position: 0,
+                offset: log_start,
+            };
+        }
+        let below: Vec<Offset> = {
+            let bases: Vec<Offset> = self.segments.keys().copied().collect();
+            let wholly_below = |pair: &[Offset]| pair[1] <= self.spec.log_start;
+            bases
+                .windows(2)
+                .filter(|pair| wholly_below(pair))
+                .map(|pair| pair[0])
+                .collect()
+        };
+        for base in below {
+            self.remove_segment(disk, base)?;
+            touched.retain(|file| file.segment != Some(base));
+        }
+        for (base, index) in &mut rebuilt.indexes {
+            if *base != end.segment && self.segments.contains_key(base) {
+                index.push_latest_time();
+                let encoded = index.encode_from(IndexCounts {
+                    offsets: 0,
+                    times: 0,
+                });
+                for file in encoded.write(disk, &self.folder, *base)? {
+                    touched.push(TouchedFile {
+                        segment: Some(*base),
+                        path: self.folder.clone(),
+                        file,
+                    });
+                }
+            }
+        }
+        // The new epoch begins where the log ends: a client that tracks epochs sees what was cut.
+        let epoch = LeaderEpoch(rebuilt.epoch.max(self.checkpoint.leader_epoch).0 + 1);
+        rebuilt.epochs.truncate(end.offset);
+        rebuilt.epochs.push(epoch, end.offset);
+        let cut = rebuilt.cut.map(|what| (end.offset, what));
+        if let Some((offset, what)) = &cut {
+            warn!(event = "recovery.segment_truncated", topic = %self.spec.topic,
+                partition = %self.spec.partition, log_end_offset = %offset, reason = %what,
+                "cut the end of a log that was not durable");
+        }
+        let Rebuilt {
+            indexes,
+            epochs,
+            producers,
+            ..
+        } = rebuilt;
+        let parts = self.parts(end.segment, indexes, end.offset, epoch, epochs, producers);
+        Ok(Settled {
+            parts,
+            offline: None,
+            touched,
+            cut,
+        })
+    }
+
+    fn touched(&self, base: Offset) -> TouchedFile {
+        let SegmentOnDisk { path, file, .. } = &self.segments[&base];
+        TouchedFile {
+            segment: Some(base),
+            path: path.clone(),
+            file: file.clone(),
+        }
+    }
+
+    fn remove_segment(&mut self, disk: &dyn Disk, base: Offset) -> io::Result<()> {
+        self.segments.remove(&base);
+        let companions = [
+            names::index_file_name(base),
+            names::time_index_file_name(base),
+            names::snapshot_file_name(base),
+            names::segment_file_name(base),
+        ];
+        for name in companions {
+            match disk.remove_file(&self.folder.join(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the same bytes again: the kernel may hold them as clean although they never reached the
+/// disk.
+fn rewrite(segment: &SegmentOnDisk, range: Range<u64>) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let mut bytes = vec![0; COPY_BYTES.min(range.end - at) as usize];
+        let read = segment.file.read_at(&mut bytes, at)?;
+        if read < bytes.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        segment.file.write_at(&[&bytes], at)?;
+        at += read as u64;
+    }
+    Ok(())
+}

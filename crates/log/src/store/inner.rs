@@ -1,0 +1,245 @@
+//! What the store's threads and partitions share.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use parking_lot::{Mutex, RwLock};
+use sapwood_model::TopicId;
+use tracing::{error, info};
+
+use super::{
+    DataDir, JournalStep, OpenError, StoreError, StoreOptions,
+    ballast::Ballast,
+    checkpointing::TouchedFile,
+    commit::{CommitQueue, RoundWriter},
+    work::{Task, Work},
+};
+use crate::{
+    checkpoint::{Checkpoint, PartitionKey},
+    durability::Durability,
+    io::{Clock, Disk, TailKind},
+    metrics::StoreMetrics,
+    partition::{OfflineReason, Partition, PartitionParts},
+    recovery::Recovered,
+    segment::OpenFiles,
+};
+
+/// Above this many files, one sync of the file system replaces one of each at the start.
+const FILE_SYNCS_MAX: usize = 8;
+
+/// One data directory, without the threads that work on it.
+pub(crate) struct Inner {
+    pub(super) dir: DataDir,
+    pub(super) options: StoreOptions,
+    pub(super) tail: TailKind,
+    pub(super) open_files: Arc<OpenFiles>,
+    pub(super) partitions: RwLock<BTreeMap<PartitionKey, Arc<Partition>>>,
+    pub(super) commit: CommitQueue,
+    pub(super) writer: Mutex<RoundWriter>,
+    pub(super) work: Work,
+    /// The last good one. Held while the next one is taken.
+    pub(super) checkpoint: Mutex<Checkpoint>,
+    /// Deleted topics whose folders are gone; the next checkpoint passes their entries.
+    pub(super) deleted: Mutex<BTreeSet<TopicId>>,
+    pub(super) forgotten: Mutex<Vec<TopicId>>,
+    pub(super) ballast: Ballast,
+    pub(super) failed: OnceLock<Arc<str>>,
+    pub(super) metrics: StoreMetrics,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("path", &self.dir.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Takes over what recovery found, and syncs what it wrote.
+    pub(super) fn adopt(self: &Arc<Self>, recovered: Vec<Recovered>) -> Result<(), OpenError> {
+        let files: usize = recovered
+            .iter()
+            .map(|recovered| recovered.touched.len())
+            .sum();
+        let together =
+            files > FILE_SYNCS_MAX && self.disk().sync_filesystem(self.dir.path()).is_ok();
+        for Recovered {
+            parts,
+            mut offline,
+            touched,
+        } in recovered
+        {
+            let key = (parts.spec.topic_id, parts.spec.partition);
+            let folder = parts.folder.clone();
+            if !together && !touched.is_empty() {
+                for TouchedFile { path, file, .. } in touched {
+                    if let Err(error) = file.sync_data() {
+                        let operation = "sync";
+                        offline.get_or_insert(OfflineReason::Io {
+                            operation,
+                            file: path,
+                            error,
+                        });
+                    }
+                }
+                self.disk()
+                    .sync_dir(&folder)
+                    .map_err(OpenError::io(&folder))?;
+            }
+            let partition = self.assemble(parts);
+            if let Some(reason) = offline {
+                partition.take_offline(reason);
+            }
+            self.partitions.write().insert(key, partition);
+        }
+        Ok(())
+    }
+
+    pub(super) fn assemble(self: &Arc<Self>, parts: PartitionParts) -> Arc<Partition> {
+        let durability: Arc<dyn Durability> = Arc::clone(self) as _;
+        Partition::assemble(
+            parts,
+            self.dir.environment().clone(),
+            self.tail,
+            Arc::clone(&self.open_files),
+            durability,
+        )
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.dir.environment().disk
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.dir.environment().clock
+    }
+
+    pub(super) fn refuse_if_read_only(&self) -> Result<(), StoreError> {
+        match self.failed.get() {
+            Some(reason) => Err(StoreError::ReadOnly {
+                reason: Arc::clone(reason),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the data directory read-only. The first reason is kept, and returned.
+    pub(super) fn fail(&self, reason: &str) -> Arc<str> {
+        let mut first = false;
+        let kept = self.failed.get_or_init(|| {
+            first = true;
+            reason.into()
+        });
+        if first {
+            error!(event = "disk.rejecting", %reason, "the data directory is read-only");
+            for partition in self.partitions.read().values() {
+                partition.notify_failed();
+            }
+        }
+        Arc::clone(kept)
+    }
+
+    /// As [`Self::fail`], but a full disk changes nothing.
+    pub(super) fn failure(&self, path: &Path, operation: &str, error: io::Error) -> StoreError {
+        if error.kind() == io::ErrorKind::StorageFull {
+            return StoreError::NoSpace {
+                path: path.to_owned(),
+            };
+        }
+        let reason = self.fail(&format!(
+            "could not {operation} {}: {error}",
+            path.display()
+        ));
+        StoreError::ReadOnly { reason }
+    }
+
+    /// Runs `op`; when the disk is full, gives up the ballast and tries once more.
+    pub(super) fn relieved(&self, op: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        let held = !self.ballast.is_released();
+        let result = self.ballast.with(op);
+        if held && self.ballast.is_released() {
+            self.work.ballast_released();
+        }
+        result
+    }
+
+    pub(super) fn run(&self, task: Task) {
+        match task {
+            Task::Partition(partition) => {
+                let now = self.dir.environment().clock.now();
+                if partition.maintain(now) {
+                    self.work.push(&partition);
+                }
+            }
+            Task::Prewrite => {
+                let Some(prewrite) = self.writer.lock().journal.begin_prewrite() else {
+                    return;
+                };
+                let done = prewrite.run();
+                if let Err(error) = &done {
+                    info!(%error, "a journal file could not be written ahead");
+                }
+                self.writer
+                    .lock()
+                    .journal
+                    .end_prewrite(&prewrite, done.is_ok());
+            }
+            Task::RestoreBallast => drop(self.ballast.restore()),
+        }
+    }
+
+    pub(super) fn journal_loop(&self) {
+        let StoreOptions {
+            commit_delay,
+            commit_bytes,
+            ..
+        } = self.options;
+        while self.commit.wait(commit_delay, commit_bytes, self.clock()) {
+            let mut seen = self.commit.checkpoints();
+            while self.commit_round() == JournalStep::Full {
+                if !self.commit.wait_for_checkpoint(seen) {
+                    return;
+                }
+                seen = self.commit.checkpoints();
+            }
+        }
+    }
+
+    pub(super) fn maintenance_loop(&self) {
+        while let Some(task) = self.work.wait(|| self.ballast.is_released()) {
+            self.run(task);
+        }
+    }
+}
+
+impl Durability for Inner {
+    fn appended(&self, partition: &Arc<Partition>, bytes: u64, urgent: bool) {
+        self.commit.push(partition, bytes, urgent, self.clock());
+    }
+
+    fn wants_maintenance(&self, partition: &Arc<Partition>) {
+        self.work.push(partition);
+    }
+
+    fn dirtied(&self, _: &Arc<Partition>, bytes: u64) {
+        self.work
+            .dirtied(bytes, self.options.os_checkpoint_bytes, self.clock());
+    }
+
+    fn read_only(&self) -> Option<Arc<str>> {
+        self.failed.get().cloned()
+    }
+
+    fn with_ballast(&self, op: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        self.relieved(op)
+    }
+
+    fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
+    }
+}
