@@ -10,7 +10,8 @@ use std::{
 use bytes::Bytes;
 use sapwood_model::Timestamp;
 use sapwood_record::{
-    Batch, BatchBuilder, BatchError, Codec, RecordInput, Rules, TimestampRule, crc32c, validate,
+    Batch, BatchBuilder, BatchError, Codec, HEADER_BYTES, RecordInput, Rules, TimestampRule,
+    crc32c, validate,
 };
 
 thread_local! {
@@ -110,6 +111,46 @@ fn resealed(mut bytes: Vec<u8>) -> Bytes {
     let crc = crc32c(&[&bytes[21..]]);
     bytes[17..21].copy_from_slice(&crc.to_be_bytes());
     bytes.into()
+}
+
+#[test]
+fn a_size_that_lies_allocates_no_more_than_the_bytes_could_hold() {
+    // Snappy: one raw block that claims 4 GiB - 1.
+    let snappy = [0xff, 0xff, 0xff, 0xff, 0x0f, 0x00];
+    // Zstd: magic; a content size of 8 bytes, one segment; 1 GiB; an empty last block.
+    let mut zstd = vec![0x28, 0xb5, 0x2f, 0xfd, 0b1110_0000];
+    zstd.extend_from_slice(&(1_u64 << 30).to_le_bytes());
+    zstd.extend_from_slice(&[1, 0, 0]);
+    // LZ4: a frame of blocks of 4 MiB, whose only block has one literal and no end.
+    let mut lz4 = vec![0x04, 0x22, 0x4d, 0x18, 0x60, 0x70, 0x73];
+    lz4.extend_from_slice(&2_u32.to_le_bytes());
+    lz4.extend_from_slice(&[0x1f, b'x']);
+    for (codec, records) in [
+        (Codec::Snappy, &snappy[..]),
+        (Codec::Zstd, &zstd),
+        (Codec::Lz4, &lz4),
+    ] {
+        let mut builder = BatchBuilder::new(codec);
+        let record = RecordInput {
+            timestamp: NOW,
+            key: None,
+            value: Some(b"one"),
+            headers: &[],
+        };
+        builder.push(record).unwrap();
+        let mut bytes = builder.build().unwrap().to_bytes()[..HEADER_BYTES].to_vec();
+        bytes.extend_from_slice(records);
+        let length = u32::try_from(bytes.len() - 12).unwrap();
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        let bytes = resealed(bytes);
+        let (result, peak) = peak_bytes(|| validate(bytes, &rules(usize::MAX / 2), NOW));
+        let error = result.unwrap_err();
+        assert!(
+            matches!(error, BatchError::Decompress { .. }),
+            "{codec}: {error}"
+        );
+        assert!(peak <= 1 << 20, "{codec}: {peak} bytes");
+    }
 }
 
 #[test]

@@ -250,10 +250,10 @@ mod tests {
 
     #[test]
     fn a_linked_block_cannot_look_into_the_frame_before() {
-        // A frame of one block that copies 4 bytes from 3 bytes before its start.
+        // A frame of one block that copies 4 bytes from 3 bytes before its start, then has a literal.
         let linked = encoded(FrameInfo::new().block_mode(BlockMode::Linked), b"");
         let header = &linked[..7];
-        let block = [0x00, 3, 0];
+        let block = [0x00, 3, 0, 0x10, b'x'];
         let length = u32::try_from(block.len()).unwrap().to_le_bytes();
         let second = [header, &length, &block, &[0; 4]].concat();
         let frames = [compress(b"secret").unwrap(), second].concat();
