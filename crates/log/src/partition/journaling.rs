@@ -221,7 +221,7 @@ impl Partition {
         let segments = waiting
             .map(|waiting| (&waiting.segment, waiting.bytes, waiting.end_offset))
             .chain([(active.shared(), active.position(), log_end)]);
-        let untaken = segments
+        segments
             .filter(|(segment, _, end_offset)| *end_offset > cursor.offset.max(segment.base_offset))
             .map(|(segment, end, end_offset)| Untaken {
                 segment: Arc::clone(segment),
@@ -234,8 +234,7 @@ impl Partition {
                 base_offset: segment.base_offset.max(cursor.offset),
                 end_offset,
             })
-            .collect();
-        untaken
+            .collect()
     }
 
     /// The batches of a part that fit `room`, and the first one in any case if `at_least_one`; then
