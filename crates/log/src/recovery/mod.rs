@@ -98,6 +98,9 @@ pub(crate) fn recover(input: &Input<'_>) -> Result<Outcome, OpenError> {
     let disk = &*input.environment.disk;
     let journal_folder = input.root.join(JOURNAL);
     if !input.clean {
+        // First of all: the marker may still be on the disk, and after a power cut in here the next
+        // start would trust it.
+        marker::remove(input.environment, input.root).map_err(OpenError::io(input.root))?;
         renew::renew(input)?;
     }
     let problems = folders::sweep(input.environment, input.root, input.known)?;

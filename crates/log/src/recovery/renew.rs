@@ -2,8 +2,7 @@
 //!
 //! A directory whose sync failed shows names that never reached the disk, and its next sync succeeds
 //! without writing them. Nobody can tell these names from durable ones. So after every unclean stop
-//! each name that no good checkpoint covers is given up and given again, and the syncs of the
-//! checkpoint that ends the recovery make it durable.
+//! each name that no good checkpoint covers is given up and given again, and synced.
 
 use std::{io, path::Path};
 
@@ -19,18 +18,18 @@ use crate::{
 /// What a name carries for the moment in which it is given up.
 const AGAIN_SUFFIX: &str = ".again";
 
+/// Above this many folders, one sync of the file system replaces one of each.
+const SINGLE_SYNCS_MAX: usize = 64;
+
 /// Renews the names of journal files, copies aside, partition folders, and the files in those from the
-/// checkpoint's segment on. The folders of partitions and the folder of folders are left to be synced.
-/// Blocks.
+/// checkpoint's segment on. Durable when it returns. Blocks.
 pub(super) fn renew(input: &Input<'_>) -> Result<(), OpenError> {
     let disk = &*input.environment.disk;
-    for name in [JOURNAL, ASIDE] {
-        let folder = input.root.join(name);
-        renew_in(disk, &folder, |_| true)
-            .and_then(|()| disk.sync_dir(&folder))
-            .map_err(OpenError::io(&folder))?;
-    }
     let topics = input.root.join(TOPICS);
+    let mut folders = vec![input.root.join(JOURNAL), input.root.join(ASIDE)];
+    for folder in &folders {
+        renew_in(disk, folder, |_| true).map_err(OpenError::io(folder))?;
+    }
     let is_topic = |name: &str| !name.ends_with(NEW_SUFFIX) && !name.ends_with(DELETE_SUFFIX);
     renew_in(disk, &topics, is_topic).map_err(OpenError::io(&topics))?;
     for spec in &input.known.partitions {
@@ -41,9 +40,18 @@ pub(super) fn renew(input: &Input<'_>) -> Result<(), OpenError> {
             .get(&(spec.topic_id, spec.partition));
         let from = entry.map_or(Offset::ZERO, |entry| entry.segment);
         match renew_in(disk, &folder, |name| is_from(name, from)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // it will be made
             renewed => renewed.map_err(OpenError::io(&folder))?,
         }
+        folders.push(folder);
+    }
+    folders.push(topics);
+    if folders.len() > SINGLE_SYNCS_MAX {
+        let synced = disk.sync_filesystem(input.root);
+        return synced.map_err(OpenError::io(input.root));
+    }
+    for folder in folders {
+        disk.sync_dir(&folder).map_err(OpenError::io(&folder))?;
     }
     Ok(())
 }

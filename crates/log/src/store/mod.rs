@@ -177,7 +177,9 @@ impl Store {
         let scope = if clean { Scope::Dirty } else { Scope::All };
         let checkpointed = inner.take_checkpoint(scope);
         checkpointed.map_err(|e| OpenError::io(&checkpoint_path)(io::Error::other(e)))?;
-        marker::remove(&environment, &root).map_err(OpenError::io(&root))?;
+        if clean {
+            marker::remove(&environment, &root).map_err(OpenError::io(&root))?;
+        }
         inner.work.want_prewrite();
         let report = outcome.report;
         info!(

@@ -149,7 +149,7 @@ fn build(world: &World, producer: Option<(ProducerId, i32)>, values: &[Vec<u8>])
 }
 
 /// A client whose answers were lost sends its last batches again.
-pub(crate) fn retry(world: &mut World, key: Key, rng: &mut Rng) -> Outcome {
+fn retry(world: &mut World, key: Key, rng: &mut Rng) -> Outcome {
     const REMEMBERED: usize = 5;
     let model = &world.model.partitions[&key];
     let id = ProducerId(model.producers_from + rng.below(PRODUCERS));
@@ -190,7 +190,7 @@ fn replace_topic(world: &mut World, key: Key, rng: &mut Rng) -> Outcome {
 }
 
 /// The value has to stand alone in its round, so what waits is written first.
-fn forge(world: &mut World, key: Key) -> Outcome {
+pub(crate) fn forge(world: &mut World, key: Key) -> Outcome {
     world.flush()?;
     let folder = world.journal_folder();
     let Some(known) = forger::spy(&world.machine.disk, &folder) else {
