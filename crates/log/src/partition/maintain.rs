@@ -211,6 +211,7 @@ impl Partition {
             self.open_files.forget(&self.key(sealed.base_offset));
             let view = self.view.load().replace(Segment::Sealed(Arc::new(sealed)));
             self.view.store(Arc::new(view));
+            writer.kept_producers = waiting.end_producers();
             writer.waiting.pop_front();
         }
     }
@@ -308,11 +309,10 @@ impl Partition {
             if removed == 0 {
                 return;
             }
-            while writer
-                .waiting
-                .front()
-                .is_some_and(|w| w.end_offset <= log_start)
+            while let Some(waiting) = writer.waiting.front()
+                && waiting.end_offset <= log_start
             {
+                writer.kept_producers = waiting.end_producers();
                 writer.waiting.pop_front();
             }
             let (removed, kept) = view.segments.split_at(removed);

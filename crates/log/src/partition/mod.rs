@@ -129,6 +129,9 @@ struct Writer {
     /// The segment after the active one.
     next: Option<Prepared>,
     producers: ProducerTable,
+    /// As they were at the start, or at the end of the last segment that was sealed: where
+    /// [`Partition::truncate_to`] begins.
+    kept_producers: KeptProducers,
     epochs: EpochList,
     /// Appends enter the journal, and something else moves the high watermark.
     journaled: bool,
@@ -151,6 +154,22 @@ struct Waiting {
     producers: Arc<[u8]>,
     /// Its files are cut, written and synced.
     sealed: bool,
+}
+
+/// The producers' state when the log ended at `end`.
+#[derive(Debug, Clone)]
+struct KeptProducers {
+    end: Offset,
+    encoded: Arc<[u8]>,
+}
+
+impl Waiting {
+    fn end_producers(&self) -> KeptProducers {
+        KeptProducers {
+            end: self.end_offset,
+            encoded: Arc::clone(&self.producers),
+        }
+    }
 }
 
 /// What checkpoints know of this partition.
@@ -207,6 +226,10 @@ impl Partition {
             active,
             waiting: VecDeque::new(),
             next: None,
+            kept_producers: KeptProducers {
+                end: log_end,
+                encoded: producers.encode().into(),
+            },
             producers,
             epochs,
             journaled,

@@ -406,7 +406,7 @@ fn walk_sealed<T>(
     walk(&source, position, expected)
 }
 
-pub(super) fn sealed_source(file: &Arc<dyn File>, segment: &SealedSegment) -> Source {
+fn sealed_source(file: &Arc<dyn File>, segment: &SealedSegment) -> Source {
     Source::File {
         file: Arc::clone(file),
         end: segment.bytes,

@@ -7,7 +7,7 @@ use std::{
 
 use sapwood_model::Offset;
 
-use super::{Partition, ReadMode, TruncateError, View, Writer, read::sealed_source};
+use super::{KeptProducers, Partition, ReadMode, TruncateError, View, Writer};
 use crate::{
     index::{IndexCounts, SegmentIndex},
     io::OpenMode,
@@ -18,6 +18,14 @@ use crate::{
 
 /// What walking a segment from a file reads at a time.
 const WINDOW_BYTES: u64 = 256 << 10;
+
+/// What is left of a segment that is cut.
+struct FoundCut {
+    position: u64,
+    index: SegmentIndex,
+    /// The producers' state at the cut.
+    producers: ProducerTable,
+}
 
 impl Partition {
     /// Cuts the log: records from `offset` on are gone, with what they did to the producers' state, the
@@ -89,8 +97,12 @@ impl Partition {
             .expect("the first open segment begins at or below the watermark");
         let segment = Arc::clone(&open[cut_at]);
 
-        // Decide first: nothing has changed when one of these fails.
-        let (position, index) = match self.find_cut(&segment, offset) {
+        // Decide first: nothing has changed when this fails.
+        let before = match cut_at.checked_sub(1) {
+            Some(before) => writer.waiting[before].end_producers(),
+            None => writer.kept_producers.clone(),
+        };
+        let found = match self.find_cut(&segment, &before, offset) {
             Ok(Ok(found)) => found,
             Ok(Err(batch_start)) => {
                 return Err(TruncateError::InsideBatch {
@@ -100,9 +112,11 @@ impl Partition {
             }
             Err(error) => return Err(offline(error, &segment)),
         };
-        let producers = self
-            .producers_at(writer, cut_at, offset)
-            .map_err(|error| offline(error, &segment))?;
+        let FoundCut {
+            position,
+            index,
+            producers,
+        } = found;
 
         // The later segments first: a crash in between leaves a log that ends higher, not a gap.
         for later in open[kept..].iter().rev() {
@@ -158,17 +172,21 @@ impl Partition {
         Ok(())
     }
 
-    /// Where the batch that starts with `offset` lies, and the index of what is before it. The inner
-    /// error is the base offset of a batch that `offset` is inside of.
+    /// Walks the segment up to the batch that starts with `offset`. The inner error is the base offset
+    /// of a batch that `offset` is inside of.
     fn find_cut(
         &self,
-        segment: &Arc<OpenSegment>,
+        segment: &OpenSegment,
+        before: &KeptProducers,
         offset: Offset,
-    ) -> Result<Result<(u64, SegmentIndex), Offset>, WalkError> {
-        let mut index =
-            SegmentIndex::new(segment.base_offset, self.config.load().index_interval_bytes);
-        let source = self.source_of(&Segment::Open(Arc::clone(segment)))?;
-        let mut walker = walk_from_start(&source, segment.base_offset);
+    ) -> Result<Result<FoundCut, Offset>, WalkError> {
+        let interval_bytes = self.config.load().index_interval_bytes;
+        let mut index = SegmentIndex::new(segment.base_offset, interval_bytes);
+        let mut producers = ProducerTable::decode(&before.encoded).expect("it was encoded here");
+        let now = self.environment.clock.now();
+        let source = self.source_of(segment)?;
+        let expected = Expected::Base(segment.base_offset);
+        let mut walker = Walker::new(&source, 0, expected, WINDOW_BYTES, ReadMode::Blocking);
         let mut next = segment.base_offset;
         while next < offset {
             let header = walker.peek()?;
@@ -176,81 +194,30 @@ impl Partition {
                 return Ok(Err(header.base_offset()));
             }
             index.push(&header, walker.position());
+            if header.base_offset() >= before.end {
+                producers.apply(&header, now);
+            }
             walker.skip(&header);
             next = header.next_offset();
         }
-        Ok(Ok((walker.position(), index)))
+        Ok(Ok(FoundCut {
+            position: walker.position(),
+            index,
+            producers,
+        }))
     }
 
-    /// The producers' state when the log ended at `offset`, which lies in the open segment number
-    /// `cut_at`: the state at the segment's start, as it was kept at the roll, and then its batches. If
-    /// it was not kept, everything is replayed from the first segment.
-    fn producers_at(
-        &self,
-        writer: &Writer,
-        cut_at: usize,
-        offset: Offset,
-    ) -> Result<ProducerTable, WalkError> {
-        let view = self.view.load_full();
-        let base = match cut_at.checked_sub(1) {
-            Some(before) => writer.waiting[before].end_offset,
-            None => writer
-                .waiting
-                .front()
-                .map_or(writer.active.base_offset(), |w| w.segment.base_offset),
-        };
-        let kept = match cut_at.checked_sub(1) {
-            Some(before) => ProducerTable::decode(&writer.waiting[before].producers).ok(),
-            None => self.read_snapshot(base),
-        };
-        let (mut table, from) = match kept {
-            Some(table) => (table, base),
-            None => (ProducerTable::default(), Offset::ZERO),
-        };
-        let now = self.environment.clock.now();
-        for segment in view.segments.iter().filter(|s| s.base_offset() >= from) {
-            if segment.base_offset() >= offset {
-                break;
-            }
-            let source = self.source_of(segment)?;
-            let mut walker = walk_from_start(&source, segment.base_offset());
-            while !walker.at_end() {
-                let header = walker.peek()?;
-                if header.base_offset() >= offset {
-                    break;
-                }
-                table.apply(&header, now);
-                walker.skip(&header);
-            }
+    fn source_of(&self, segment: &OpenSegment) -> Result<Source, WalkError> {
+        if let Some(tail) = segment.tail() {
+            return Ok(self.tail_source(tail));
         }
-        Ok(table)
-    }
-
-    /// The table in a `.snapshot` file; `None` when it is missing or damaged: it can be rebuilt.
-    fn read_snapshot(&self, offset: Offset) -> Option<ProducerTable> {
-        let path = self.folder.join(names::snapshot_file_name(offset));
-        let file = self.environment.disk.open(&path, OpenMode::Read).ok()?;
-        let mut bytes = vec![0; usize::try_from(file.len().ok()?).ok()?];
-        let read = file.read_at(&mut bytes, 0).ok()?;
-        ProducerTable::decode(&bytes[..read]).ok()
-    }
-
-    fn source_of(&self, segment: &Segment) -> Result<Source, WalkError> {
-        let open = || {
-            let path = self.segment_path(segment.base_offset());
-            self.environment.disk.open(&path, OpenMode::Read)
-        };
-        match segment {
-            Segment::Open(found) => match found.tail() {
-                Some(tail) => Ok(self.tail_source(tail)),
-                None => Ok(Source::File {
-                    file: open()?,
-                    end: found.bytes(),
-                    end_offset: None,
-                }),
-            },
-            Segment::Sealed(sealed) => Ok(sealed_source(&open()?, sealed)),
-        }
+        let path = self.segment_path(segment.base_offset);
+        let file = self.environment.disk.open(&path, OpenMode::Read)?;
+        Ok(Source::File {
+            file,
+            end: segment.bytes(),
+            end_offset: None,
+        })
     }
 
     fn unlink(&self, segment: &OpenSegment) -> Result<(), TruncateError> {
@@ -268,14 +235,4 @@ impl Partition {
         self.remove(&names::time_index_file_name(segment.base_offset));
         Ok(())
     }
-}
-
-fn walk_from_start(source: &Source, base_offset: Offset) -> Walker<'_> {
-    Walker::new(
-        source,
-        0,
-        Expected::Base(base_offset),
-        WINDOW_BYTES,
-        ReadMode::Blocking,
-    )
 }
