@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use sapwood_model::Timestamp;
@@ -55,6 +56,7 @@ impl Disk for RealDisk {
         let file = options.open(path)?;
         Ok(Arc::new(RealFile {
             file: Arc::new(file),
+            allocated: Mutex::new(0..0),
         }))
     }
 
@@ -133,6 +135,9 @@ fn open_dir(path: &Path) -> io::Result<OwnedFd> {
 #[derive(Debug)]
 struct RealFile {
     file: Arc<fs::File>,
+    /// What this handle has allocated and not cut since. Held while the length changes: see
+    /// [`RealFile::allocate`].
+    allocated: Mutex<Range<u64>>,
 }
 
 impl File for RealFile {
@@ -166,11 +171,33 @@ impl File for RealFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut allocated = self.allocated.lock();
+        allocated.end = allocated.end.min(len).max(allocated.start);
         self.file.set_len(len)
     }
 
+    /// One at a time: allocation ahead and an append that could not wait for it may ask for the same
+    /// range at once. On a full disk the one that fails would take back what the other one got: it
+    /// puts back the length that it found, and tmpfs drops every page of its range that nobody has
+    /// touched yet. For the same reason only what is missing is asked for.
     fn allocate(&self, range: Range<u64>) -> io::Result<()> {
-        allocate(&self.file, range)
+        let mut allocated = self.allocated.lock();
+        let joins = (allocated.start..=allocated.end).contains(&range.start);
+        let start = if joins {
+            range.start.max(allocated.end)
+        } else {
+            range.start
+        };
+        if start >= range.end {
+            return Ok(());
+        }
+        allocate(&self.file, start..range.end)?;
+        *allocated = if joins {
+            allocated.start..range.end
+        } else {
+            range
+        };
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
