@@ -184,7 +184,7 @@ pub(crate) struct ProduceArgs {
     pub(crate) delimiter: u8,
     /// lines: what stands before this is the key; \t is a tab
     #[arg(short, long, value_name = "TEXT", value_parser = parse_separator)]
-    pub(crate) key_separator: Option<Vec<u8>>,
+    pub(crate) key_separator: Option<String>,
     /// The key of every record that has none of its own
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["key_column", "key_separator"])]
     pub(crate) key: Option<String>,
@@ -254,9 +254,9 @@ fn parse_delimiter(text: &str) -> Result<u8, String> {
 }
 
 /// Text of at least one byte; `\t` is a tab.
-fn parse_separator(text: &str) -> Result<Vec<u8>, String> {
-    match text.replace("\\t", "\t").into_bytes() {
-        bytes if bytes.is_empty() => Err("a separator has at least one byte".into()),
-        bytes => Ok(bytes),
+fn parse_separator(text: &str) -> Result<String, String> {
+    match text.replace("\\t", "\t") {
+        empty if empty.is_empty() => Err("a separator has at least one byte".into()),
+        separator => Ok(separator),
     }
 }

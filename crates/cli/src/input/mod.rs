@@ -45,7 +45,7 @@ pub(crate) enum Format {
     /// One record a line; with a separator, what stands before its first occurrence is the key.
     Lines {
         /// Not empty.
-        key_separator: Option<Vec<u8>>,
+        key_separator: Option<String>,
     },
     /// One record a line (or several, inside quotes), after a header line; one column is the key.
     Csv {
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn the_first_separator_ends_the_key() {
         let format = Format::Lines {
-            key_separator: Some(b"=>".to_vec()),
+            key_separator: Some("=>".into()),
         };
         let (records, _) = read_text(b"k=>v=>w\nplain\n=>v\n", &format);
         assert_eq!(

@@ -163,7 +163,7 @@ fn wrong_flags_have_a_code_and_the_usage_exit_code() {
         &["frobnicate"],
         &["topic", "consume", "t", "--from", "yesterday"],
         &["topic", "consume", "t", "-f", "%q"],
-        &["topic", "consume", "t", "-f", "%v", "-o", "json"],
+        &["topic", "consume", "t", "-f", "%v", "-o", "name"],
         &["topic", "consume", "t", "--from", "1", "-o", "2"],
         &["topic", "list", "-o", "-10"],
         &["topic", "list", "-o", "xml"],

@@ -33,18 +33,25 @@ pub(crate) fn sapwood() -> Command {
 }
 
 /// What a command printed and how it ended.
-#[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
+/// Shows at most the beginning of what was printed.
+impl std::fmt::Debug for Done {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let begin = |text: &str| text.chars().take(2_000).collect::<String>();
+        write!(f, "exit {:?}\n{}\n{}", self.code, begin(&self.out), begin(&self.err))
+    }
+}
+
 impl Done {
     /// Fails the test, with everything that was printed, unless the command succeeded.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
-        assert_eq!(self.code, Some(0), "{}\n{}", self.out, self.err);
+        assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
@@ -52,7 +59,7 @@ impl Done {
     /// these words.
     #[track_caller]
     pub(crate) fn fails(self, code: i32, sw: &str, words: &[&str]) -> Self {
-        assert_eq!(self.code, Some(code), "{}\n{}", self.out, self.err);
+        assert_eq!(self.code, Some(code), "{self:?}");
         let head = format!("error[{sw}]: ");
         assert!(self.err.contains(&head), "no {head} in {}", self.err);
         for word in words {

@@ -57,7 +57,7 @@ fn survives_kills(durability: &str) {
         .run(&["topic", "consume", "t", "-e", "-f", "%p %o %v\\n"])
         .ok();
     let mut next = [0u64; 3];
-    let mut last = [None::<String>; 3];
+    let mut last = [const { None::<String> }; 3];
     let mut values = Vec::new();
     for line in done.out.lines() {
         let mut words = line.split(' ');
