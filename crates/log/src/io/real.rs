@@ -284,7 +284,7 @@ fn allocate(file: &fs::File, range: Range<u64>) -> io::Result<()> {
 
 /// Takes blocks where the file system cannot allocate ahead.
 fn write_zeros(file: &fs::File, mut range: Range<u64>) -> io::Result<()> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     while range.start < range.end {
         let count = (range.end - range.start).min(ZEROS.len() as u64);
         // `count` fits: it is at most the length of ZEROS.
