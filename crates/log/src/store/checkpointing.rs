@@ -80,7 +80,7 @@ impl Inner {
             generation,
             ..Checkpoint::default()
         };
-        let mut cuts = self.cut_all(scope, &last, &mut next);
+        let mut cuts = self.cut_all(scope, &last, &mut next)?;
         self.sync_all(&mut cuts)?;
         for cutting in cuts.iter().filter(|cutting| !cutting.failed) {
             next.partitions
@@ -107,7 +107,16 @@ impl Inner {
     }
 
     /// Cuts the partitions that changed and carries the others' entries over.
-    fn cut_all(&self, scope: Scope, last: &Checkpoint, next: &mut Checkpoint) -> Vec<Cutting> {
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`] when the disk is full, the ballast included: that is no partition's
+    /// fault, and there is no checkpoint until space returns.
+    fn cut_all(
+        &self,
+        scope: Scope,
+        last: &Checkpoint,
+        next: &mut Checkpoint,
+    ) -> Result<Vec<Cutting>, StoreError> {
         let partitions: Vec<(PartitionKey, Arc<Partition>)> = {
             let partitions = self.partitions.read();
             partitions
@@ -143,6 +152,10 @@ impl Inner {
             if let Err(error) = written
                 && self.holds(&partition)
             {
+                if error.kind() == io::ErrorKind::StorageFull {
+                    let path = partition.folder();
+                    return Err(StoreError::NoSpace { path });
+                }
                 self.take_offline(&partition, "write the indexes of", error);
             }
             cuts.push(Cutting {
@@ -152,7 +165,7 @@ impl Inner {
                 failed,
             });
         }
-        cuts
+        Ok(cuts)
     }
 
     /// Syncs segments, indexes, the folders' names and the data directory. A partition whose files

@@ -6,6 +6,7 @@
 //! store and rename. `SAPWOOD_SIM_TRACE=1` shows the steps of what failed.
 #![allow(clippy::unwrap_used)] // clippy knows test functions, not their helpers
 
+mod damage;
 mod forger;
 mod model;
 mod workload;
@@ -18,8 +19,6 @@ use sapwood_sim::{Capture, Machine, Rng, Stop};
 use model::{End, Model};
 use workload::Leaning;
 use world::{Outcome, Survivor, World};
-
-const OPERATIONS: usize = 120;
 
 /// Runs a test for its seeds. A failure names the seed and the way to run it alone.
 fn for_seeds(test: &str, seeds: u64, run: impl Fn(u64) -> Outcome<String>) {
@@ -64,7 +63,7 @@ fn run(seed: u64, leaning: Leaning, mut check: impl FnMut(Survivor) -> Outcome) 
     if trace() {
         world.machine.disk.record();
     }
-    for operation in 0..=OPERATIONS {
+    for operation in 0..=leaning.operations() {
         if trace() {
             println!("operation {operation}");
         }
@@ -157,7 +156,7 @@ fn check_every_stop(seed: u64, leaning: Leaning) -> Outcome<String> {
 
 #[test]
 fn promises_hold_after_a_stop_at_every_event() {
-    for_seeds("promises_hold_after_a_stop_at_every_event", 4, |seed| {
+    for_seeds("promises_hold_after_a_stop_at_every_event", 3, |seed| {
         check_every_stop(seed, Leaning::Mixed)
     });
 }
@@ -186,7 +185,12 @@ fn a_client_that_forges_journal_rounds_gains_nothing() {
 fn forgeries(seed: u64) -> Outcome<(usize, usize)> {
     let mut world = World::new(Machine::new(seed), Model::default());
     workload::begin(&mut world)?;
-    let key = *world.model.partitions.keys().next().ok_or("no partitions")?;
+    let key = *world
+        .model
+        .partitions
+        .keys()
+        .next()
+        .ok_or("no partitions")?;
     for _ in 0..3 {
         workload::forge(&mut world, key)?;
     }
@@ -195,7 +199,7 @@ fn forgeries(seed: u64) -> Outcome<(usize, usize)> {
 
 #[test]
 fn promises_hold_after_a_sync_that_failed() {
-    for_seeds("promises_hold_after_a_sync_that_failed", 4, |seed| {
+    for_seeds("promises_hold_after_a_sync_that_failed", 2, |seed| {
         let mut rng = Rng::new(seed ^ 0x0BAD_5EED);
         let baseline = run(seed, Leaning::Mixed, |_| Ok(()))?;
         let syncs = baseline.machine.disk.syncs();
@@ -231,7 +235,7 @@ fn fail_one_sync(seed: u64, sync: u64, rng: &mut Rng) -> Outcome {
     world.faulty = true;
     let mut after = rng.below(6);
     let mut done = workload::begin(&mut world);
-    for _ in 0..OPERATIONS {
+    for _ in 0..Leaning::Mixed.operations() {
         if done.is_err() || (disk.syncs() > sync && after == 0) {
             break;
         }
@@ -245,4 +249,66 @@ fn fail_one_sync(seed: u64, sync: u64, rng: &mut Rng) -> Outcome {
     world.faulty = false;
     done = done.and_then(|()| workload::go_on(&mut world, rng));
     done.map_err(|error| format!("{error}\n{:#?}", disk.take_history()))
+}
+
+#[test]
+fn a_full_disk_refuses_produce_and_everything_else_goes_on() {
+    for_seeds(
+        "a_full_disk_refuses_produce_and_everything_else_goes_on",
+        6,
+        |seed| {
+            let mut rng = Rng::new(seed);
+            let mut world = World::new(Machine::new(seed), Model::default());
+            workload::begin(&mut world)?;
+            for _ in 0..20 {
+                workload::step(&mut world, &mut rng, Leaning::Running)?;
+            }
+            let mut refused = 0;
+            for _ in 0..3 {
+                world.fill_disk(rng.below(12))?;
+                for _ in 0..30 {
+                    workload::step(&mut world, &mut rng, Leaning::Running)?;
+                }
+                refused += world.check_full()?;
+                world.machine.disk.set_capacity(None);
+                world.faulty = false;
+                world.step_maintenance()?;
+                workload::go_on(&mut world, &mut rng)?;
+                let end = either(&mut rng);
+                workload::restart(&mut world, end, &mut rng)?;
+            }
+            Ok(format!("{refused} appends were refused"))
+        },
+    );
+}
+
+#[test]
+fn one_flipped_byte_anywhere_is_never_taken_for_the_end_of_a_log() {
+    for_seeds(
+        "one_flipped_byte_anywhere_is_never_taken_for_the_end_of_a_log",
+        3,
+        |seed| {
+            let mut rng = Rng::new(seed);
+            let mut world = World::new(Machine::new(seed), Model::default());
+            workload::begin(&mut world)?;
+            for _ in 0..60 {
+                workload::step(&mut world, &mut rng, Leaning::Running)?;
+            }
+            let (mut flips, mut offline, mut refused) = (0, 0, 0);
+            for _ in 0..60 {
+                flips += 1;
+                let mut damaged = World::new(world.machine.fork(), world.model.clone());
+                damaged.crash(either(&mut rng), &mut rng);
+                let at = damage::flip_a_byte(&damaged.machine.disk, &mut rng)?;
+                match damaged.open_damaged(&at.path) {
+                    Ok(Some(count)) => offline += count,
+                    Ok(None) => refused += 1,
+                    Err(error) => return Err(format!("{at}: {error}")),
+                }
+            }
+            Ok(format!(
+                "{flips} flips: {offline} partitions offline, {refused} starts refused"
+            ))
+        },
+    );
 }

@@ -179,6 +179,18 @@ impl PartitionModel {
         Ok(())
     }
 
+    /// The batch that was appended at this offset, if what was found there differs from it in a way that
+    /// the checksum of its records shows.
+    pub(crate) fn undamaged(&self, found: LogBatch) -> LogBatch {
+        let intact =
+            Batch::split(found.bytes.clone()).is_ok_and(|batch| batch.verify_crc().is_ok());
+        let known = self.log.iter().find(|known| known.base == found.base);
+        match known {
+            Some(known) if !intact && known.bytes.len() == found.bytes.len() => known.clone(),
+            _ => found,
+        }
+    }
+
     /// Takes over what a recovery found, and has made durable.
     pub(crate) fn recovered(&mut self, found: &[LogBatch], end: Offset, epoch: LeaderEpoch) {
         if let Some(in_flight) = self.in_flight.take()

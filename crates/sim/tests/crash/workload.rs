@@ -25,6 +25,18 @@ pub(crate) enum Leaning {
     Mixed,
     /// A client that forges rounds.
     Forgery,
+    /// As mixed, in one process.
+    Running,
+}
+
+impl Leaning {
+    /// How long a workload runs.
+    pub(crate) fn operations(self) -> usize {
+        match self {
+            Leaning::Mixed | Leaning::Running => 120,
+            Leaning::Forgery => 50,
+        }
+    }
 }
 
 pub(crate) fn begin(world: &mut World) -> Outcome {
@@ -64,6 +76,7 @@ pub(crate) fn step(world: &mut World, rng: &mut Rng, leaning: Leaning) -> Outcom
             .machine
             .clock
             .advance(Duration::from_secs(rng.below(8))),
+        96..100 if leaning == Leaning::Running => {}
         96 => restart(world, End::Kill, rng)?,
         97 => restart(world, End::PowerCut, rng)?,
         _ => {

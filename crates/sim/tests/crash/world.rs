@@ -1,6 +1,6 @@
 //! A store that runs on the simulated machine, beside the model of what it must do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use sapwood_log::{
 };
 use sapwood_model::{Durability, Offset, PartitionId, TopicId, TopicName};
 use sapwood_record::{Batch, batches};
-use sapwood_sim::{Machine, Rng, SimDisk};
+use sapwood_sim::{Machine, PAGE_BYTES, Rng, SimDisk};
 
 use crate::model::{End, Key, LogBatch, Model, PartitionModel};
 
@@ -61,6 +61,10 @@ pub(crate) struct World {
     partitions: BTreeMap<Key, Arc<Partition>>,
     moves: Arc<Moves>,
     pub(crate) tally: Tally,
+    /// Appends that a faulty or full disk refused.
+    refused: u64,
+    /// Topics that may wait for the journal although the catalog says os: becoming fsync failed.
+    half_switched: BTreeSet<Key>,
 }
 
 /// What a workload reached, so that one that reaches nothing is noticed.
@@ -87,6 +91,8 @@ impl World {
             partitions: BTreeMap::new(),
             moves: Arc::default(),
             tally: Tally::default(),
+            refused: 0,
+            half_switched: BTreeSet::new(),
         }
     }
 
@@ -278,6 +284,7 @@ impl World {
             End::Clean | End::Kill => self.machine.disk.kill(),
         }
         self.partitions.clear();
+        self.half_switched.clear();
         self.store = None;
         self.moves.0.lock().clear();
     }
@@ -303,6 +310,96 @@ impl World {
             Err(_) if self.faulty => Ok(false),
             Err(error) => Err(format!("the store does not close: {error}")),
         }
+    }
+
+    // --- a disk that is full ---
+
+    /// Leaves room for this many pages, and lets calls fail from now on as a full disk may make them.
+    pub(crate) fn fill_disk(&mut self, pages: u64) -> Outcome {
+        let space = self
+            .machine
+            .disk
+            .space(Path::new(DATA))
+            .map_err(|error| error.to_string())?;
+        let used = space.total_bytes - space.free_bytes;
+        self.machine
+            .disk
+            .set_capacity(Some(used + pages * PAGE_BYTES));
+        self.faulty = true;
+        self.refused = 0;
+        Ok(())
+    }
+
+    /// A full disk takes nothing offline and nothing read-only, and a topic can be deleted. Returns how
+    /// many appends it refused.
+    pub(crate) fn check_full(&mut self) -> Outcome<u64> {
+        if let Some(reason) = self.store()?.read_only() {
+            return Err(format!(
+                "a full disk made the data directory read-only: {reason}"
+            ));
+        }
+        for (key, partition) in &self.partitions {
+            if let PartitionState::Offline { reason } = partition.state() {
+                return Err(format!("a full disk took {key:?} offline: {reason}"));
+            }
+        }
+        let topic = self.model.names.keys().next().copied().ok_or("no topics")?;
+        self.faulty = false;
+        self.delete_topic(topic)?;
+        Ok(self.refused)
+    }
+
+    // --- a disk that is damaged ---
+
+    /// Opens after a byte of this file was changed. `None` if the start is refused, which must not be
+    /// for one partition's sake; else how many partitions are offline. What is online has everything.
+    pub(crate) fn open_damaged(&mut self, path: &Path) -> Outcome<Option<usize>> {
+        let in_topics = path.starts_with(Path::new(DATA).join("topics"));
+        let dir = DataDir::open(self.machine.environment(), Path::new(DATA));
+        let opened = dir.and_then(|dir| {
+            Store::open(
+                dir,
+                self.options(),
+                self.model.known(),
+                &Progress::default(),
+            )
+        });
+        let store = match opened {
+            Ok((store, _)) => store,
+            Err(error) if in_topics => return Err(format!("the store does not open: {error}")),
+            Err(_) => return Ok(None),
+        };
+        let mut offline = 0;
+        for (key, model) in &self.model.partitions {
+            let partition = store
+                .partition(key.0, key.1)
+                .ok_or_else(|| format!("{key:?} is not there"))?;
+            let found = read_all_unchecked(&partition);
+            let state = partition.state();
+            let is_its_file = path.starts_with(partition_folder(model));
+            match (found, state) {
+                (_, PartitionState::Offline { reason }) if in_topics && !is_its_file => {
+                    return Err(format!("{key:?} is offline too: {reason}"));
+                }
+                (_, PartitionState::Offline { reason }) => {
+                    if !reason.to_string().contains(DATA) {
+                        return Err(format!("{key:?} is offline and names no file: {reason}"));
+                    }
+                    offline += 1;
+                }
+                (Err(error), PartitionState::Online) => return Err(format!("{key:?}: {error}")),
+                (Ok(found), PartitionState::Online) => {
+                    // A client sees from the checksum that a batch was changed where it lay.
+                    let whole = found.into_iter().map(|batch| model.undamaged(batch));
+                    let whole: Vec<LogBatch> = whole.collect();
+                    let end = partition.bounds().log_end;
+                    model
+                        .check(&whole, end, self.model.ended)
+                        .map_err(|error| format!("{key:?}: {error}"))?;
+                }
+            }
+        }
+        Ok(Some(offline))
     }
 
     // --- topics ---
@@ -378,7 +475,10 @@ impl World {
         let begun = store.begin_durability(&partition, to);
         self.settle();
         match begun {
-            Err(_) if self.faulty => return Ok(()),
+            Err(_) if self.faulty => {
+                self.half_switched.insert(key);
+                return Ok(());
+            }
             Err(error) => return Err(format!("{key:?} does not become {to:?}: {error}")),
             Ok(()) => {}
         }
@@ -447,7 +547,10 @@ impl World {
                 model.log.push(stamped);
             }
             Err(AppendError::Offline { .. }) if self.faulty => {} // how far it came is not known
-            Err(_) if self.faulty => model.in_flight = None,
+            Err(_) if self.faulty => {
+                model.in_flight = None;
+                self.refused += 1;
+            }
             Err(error) => return Err(format!("{key:?}: {stamped:?} is not appended: {error}")),
         }
         Ok(())
@@ -560,7 +663,8 @@ impl World {
                 model.end
             ));
         }
-        if model.durability() == Durability::Os && bounds.high_watermark != bounds.log_end {
+        let is_os = model.durability() == Durability::Os && !self.half_switched.contains(&key);
+        if is_os && bounds.high_watermark != bounds.log_end {
             return Err(format!("{key:?}: os topic with {bounds:?}"));
         }
         let visible = bounds.high_watermark;
@@ -588,8 +692,29 @@ fn apply<'a>(model: &mut Model, moves: impl Iterator<Item = &'a (Key, Offset, u6
     }
 }
 
+fn partition_folder(model: &PartitionModel) -> PathBuf {
+    let name = format!("{}-{}", model.spec.topic, model.spec.partition);
+    Path::new(DATA).join("topics").join(name)
+}
+
 /// Everything that can be read, in answers of about this many bytes.
 fn read_all(partition: &Partition, bytes_max: usize) -> Outcome<Vec<LogBatch>> {
+    let found = read_batches(partition, bytes_max)?;
+    for batch in &found {
+        batch.verify_crc().map_err(|error| error.to_string())?;
+    }
+    Ok(found.iter().map(LogBatch::read).collect())
+}
+
+/// As [`read_all`], also where checksums are wrong.
+fn read_all_unchecked(partition: &Partition) -> Outcome<Vec<LogBatch>> {
+    Ok(read_batches(partition, 1 << 20)?
+        .iter()
+        .map(LogBatch::read)
+        .collect())
+}
+
+fn read_batches(partition: &Partition, bytes_max: usize) -> Outcome<Vec<Batch>> {
     let mut from = partition.bounds().log_start;
     let mut found = Vec::new();
     loop {
@@ -607,9 +732,7 @@ fn read_all(partition: &Partition, bytes_max: usize) -> Outcome<Vec<LogBatch>> {
             Err(error) => return Err(format!("offset {from} cannot be read: {error}")),
         };
         for batch in batches(bytes) {
-            let batch = batch.map_err(|error| error.to_string())?;
-            batch.verify_crc().map_err(|error| error.to_string())?;
-            found.push(LogBatch::read(&batch));
+            found.push(batch.map_err(|error| error.to_string())?);
         }
     }
 }
