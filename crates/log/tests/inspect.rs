@@ -476,6 +476,29 @@ fn a_damaged_or_missing_checkpoint_is_damage() {
 }
 
 #[test]
+fn a_checkpoint_that_does_not_fit_the_batches_is_damage() {
+    let dir = directory(false);
+    let checkpoint = dir.path().join("checkpoint");
+    // The header has 20 bytes with the checksum last; the first partition's position is behind the
+    // boot id, three numbers, its key, the boot id again, its end and its segment.
+    let position = 20 + (8 + 4) + 3 * 8 + (16 + 8) + (8 + 4) + 2 * 8;
+    change(&checkpoint, |bytes| {
+        let right = 10 * BATCH_BYTES as u64;
+        assert_eq!(bytes[position..position + 8], right.to_be_bytes());
+        bytes[position..position + 8].copy_from_slice(&(right + 1).to_be_bytes());
+        let crc = crc32fast::hash(&[&bytes[..16], &bytes[20..]].concat());
+        bytes[16..20].copy_from_slice(&crc.to_be_bytes());
+    });
+    let report = verify(dir.path());
+    let finding = only(&report);
+    assert_eq!(
+        (finding.severity, &finding.file),
+        (Severity::Damage, &checkpoint)
+    );
+    assert_eq!(finding.offsets, Some(Offset(50)..Offset(51)));
+}
+
+#[test]
 fn a_round_that_is_needed_and_cannot_be_read_is_damage() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path(), "boot", &[]);
