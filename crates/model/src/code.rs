@@ -151,17 +151,24 @@ codes! {
 impl Code {
     /// Title, cause and next step.
     pub fn info(self) -> &'static CodeInfo {
-        ALL.iter().find(|info| info.code == self).expect("the table lists every code")
+        ALL.iter()
+            .find(|info| info.code == self)
+            .expect("the table lists every code")
     }
 
     /// The code with this number.
     pub fn from_number(number: u16) -> Option<Self> {
-        ALL.iter().map(|info| info.code).find(|code| code.number() == number)
+        ALL.iter()
+            .map(|info| info.code)
+            .find(|code| code.number() == number)
     }
 
     /// Reads `SW3006` or `3006`, in either case.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("SW").or_else(|| text.strip_prefix("sw")).unwrap_or(text);
+        let digits = text
+            .strip_prefix("SW")
+            .or_else(|| text.strip_prefix("sw"))
+            .unwrap_or(text);
         Self::from_number(digits.parse().ok()?)
     }
 
@@ -190,7 +197,11 @@ mod tests {
     fn every_number_is_given_once_and_they_rise() {
         let numbers: Vec<u16> = Code::all().iter().map(|info| info.code.number()).collect();
         assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
-        assert!(numbers.iter().all(|number| (1_000..10_000).contains(number)));
+        assert!(
+            numbers
+                .iter()
+                .all(|number| (1_000..10_000).contains(number))
+        );
     }
 
     #[test]
@@ -208,14 +219,29 @@ mod tests {
 
     #[test]
     fn what_is_not_a_code_is_refused() {
-        for text in ["", "SW", "SW3", "SW99999", "SWSW3006", "-1", "SW 3006", "TopicExists"] {
+        for text in [
+            "",
+            "SW",
+            "SW3",
+            "SW99999",
+            "SWSW3006",
+            "-1",
+            "SW 3006",
+            "TopicExists",
+        ] {
             assert_eq!(Code::parse(text), None, "{text}");
         }
     }
 
     #[test]
     fn every_code_says_what_why_and_what_next() {
-        for CodeInfo { code, title, cause, next } in Code::all() {
+        for CodeInfo {
+            code,
+            title,
+            cause,
+            next,
+        } in Code::all()
+        {
             let is_title = title.starts_with(|c: char| c.is_lowercase()) && !title.ends_with('.');
             assert!(is_title, "{code}: {title}");
             for sentence in [cause, next] {

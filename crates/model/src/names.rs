@@ -31,7 +31,10 @@ impl TopicName {
         }
         let legal = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         match name.chars().find(|c| !legal(c)) {
-            Some(character) => Err(InvalidTopicName::Character { name: name.into(), character }),
+            Some(character) => Err(InvalidTopicName::Character {
+                name: name.into(),
+                character,
+            }),
             None => Ok(Self(name.into())),
         }
     }
@@ -129,8 +132,19 @@ mod tests {
     #[test]
     fn names_of_legal_characters_up_to_the_limit_are_taken() {
         let longest = "x".repeat(TOPIC_NAME_BYTES_MAX);
-        for name in ["a", "flights", "A.b_c-9", "__consumer_offsets", "...", "-", &longest] {
-            assert_eq!(TopicName::new(name).map(|name| name.to_string()), Ok(name.to_owned()));
+        for name in [
+            "a",
+            "flights",
+            "A.b_c-9",
+            "__consumer_offsets",
+            "...",
+            "-",
+            &longest,
+        ] {
+            assert_eq!(
+                TopicName::new(name).map(|name| name.to_string()),
+                Ok(name.to_owned())
+            );
         }
     }
 
@@ -143,17 +157,30 @@ mod tests {
         }
         let length = TOPIC_NAME_BYTES_MAX + 1;
         assert_eq!(TopicName::new(&"x".repeat(length)), Err(TooLong { length }));
-        for (name, character) in
-            [("a/b", '/'), ("a b", ' '), ("caf\u{e9}", '\u{e9}'), ("a\0", '\0'), ("../etc", '/')]
-        {
-            assert_eq!(TopicName::new(name), Err(Character { name: name.into(), character }));
+        for (name, character) in [
+            ("a/b", '/'),
+            ("a b", ' '),
+            ("caf\u{e9}", '\u{e9}'),
+            ("a\0", '\0'),
+            ("../etc", '/'),
+        ] {
+            assert_eq!(
+                TopicName::new(name),
+                Err(Character {
+                    name: name.into(),
+                    character
+                })
+            );
         }
     }
 
     #[test]
     fn the_message_of_a_refused_name_says_value_and_limit() {
         let too_long = TopicName::new(&"x".repeat(250)).unwrap_err();
-        assert_eq!(too_long.to_string(), "the topic name is 250 bytes; the limit is 249 bytes");
+        assert_eq!(
+            too_long.to_string(),
+            "the topic name is 250 bytes; the limit is 249 bytes"
+        );
     }
 
     #[test]
@@ -169,8 +196,12 @@ mod tests {
 
     #[test]
     fn what_is_not_a_topic_id_is_refused() {
-        for text in ["", "AAECAwQFBgcICQoLDA0OD", "AAECAwQFBgcICQoLDA0ODw==", "AAECAwQFBgcICQoLDA0O/w"]
-        {
+        for text in [
+            "",
+            "AAECAwQFBgcICQoLDA0OD",
+            "AAECAwQFBgcICQoLDA0ODw==",
+            "AAECAwQFBgcICQoLDA0O/w",
+        ] {
             assert_eq!(TopicId::parse(text), None, "{text}");
         }
     }
@@ -178,7 +209,10 @@ mod tests {
     #[test]
     fn a_partition_is_named_topic_slash_number() {
         let topic = TopicName::new("flights").unwrap();
-        let partition = TopicPartition { topic, partition: PartitionId(3) };
+        let partition = TopicPartition {
+            topic,
+            partition: PartitionId(3),
+        };
         assert_eq!(partition.to_string(), "flights/3");
     }
 }

@@ -16,7 +16,11 @@ impl Offset {
     /// # Panics
     /// When the sum is above `u64::MAX`, which no log can reach.
     pub const fn add(self, records: u64) -> Self {
-        Self(self.0.checked_add(records).expect("offsets stay below 2^63"))
+        Self(
+            self.0
+                .checked_add(records)
+                .expect("offsets stay below 2^63"),
+        )
     }
 }
 
