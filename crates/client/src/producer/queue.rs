@@ -10,9 +10,13 @@
 //!   sequence number: if the first were refused and the second taken, the first could never follow.
 //! - After a failure nothing is sent until everything unanswered is answered. What was refused is
 //!   then sent again in the old order.
-//! - When a batch is given up, those behind it close the gap. If it is certain that it was not
-//!   written they take its numbers; otherwise they begin at 0 with the next epoch, which the broker
-//!   allows at any time, and which only concerns this partition.
+//! - When a batch is given up, those behind it take its numbers only if that is safe: it is certain
+//!   that it was not written, and no request with one of their old numbers can still reach the broker
+//!   (on a connection that broke, one may). Otherwise they keep their numbers: if the batch was
+//!   written after all, they follow it; if not, the first of them is refused as out of sequence.
+//! - A first batch that is out of sequence was not written, nor was any behind it. They begin at 0
+//!   with the next epoch, which the broker allows at any time and which makes it refuse whatever is
+//!   still on its way from before. It only concerns this partition.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -43,8 +47,22 @@ pub(super) struct Batch {
     base_sequence: u32,
     /// Sent on the present connection and not answered.
     sent: bool,
-    /// Was ever sent without a definite answer: it may have been written.
+    /// It may have been written.
     doubtful: bool,
+    /// It was on its way when a connection broke: a request with its number may still arrive.
+    stray: bool,
+}
+
+/// A batch as [`Queue::push`] takes it.
+#[derive(Debug)]
+pub(super) struct NewBatch {
+    pub(super) correlation: u64,
+    pub(super) number: u64,
+    pub(super) bytes: Bytes,
+    pub(super) records: u32,
+    pub(super) held_bytes: usize,
+    pub(super) deadline: Instant,
+    pub(super) settle: oneshot::Sender<Resolution>,
 }
 
 /// The batches of one partition, oldest first.
@@ -60,11 +78,22 @@ pub(super) struct Queue {
     stalled: bool,
     /// Requests of this connection without an answer, given-up ones included.
     unanswered: usize,
-    /// A batch that may have been written was given up: begin a new epoch.
+    /// The first batch was out of sequence: begin a new epoch.
     new_epoch: bool,
+    /// A batch that was not written was given up.
+    gap: Option<Gap>,
     /// The last failure is one that a pause may cure.
     pause_due: bool,
     backoff: Backoff,
+}
+
+/// Numbers that nobody uses.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    /// The first of them.
+    sequence: u32,
+    /// The index of the first batch behind them.
+    behind: usize,
 }
 
 /// What an answer came to.
@@ -86,6 +115,7 @@ impl Queue {
             stalled: false,
             unanswered: 0,
             new_epoch: false,
+            gap: None,
             pause_due: false,
             backoff: Backoff::new(seed),
         }
@@ -102,8 +132,11 @@ impl Queue {
 
     /// True when one more batch may be sealed and sent.
     pub(super) fn has_room(&self) -> bool {
-        let window = if self.confirmed { IN_FLIGHT_MAX } else { 1 };
-        !self.stalled && self.unanswered.max(self.batches.len()) < window
+        !self.stalled && self.unanswered.max(self.batches.len()) < self.window()
+    }
+
+    fn window(&self) -> usize {
+        if self.confirmed { IN_FLIGHT_MAX } else { 1 }
     }
 
     /// The stamp of the next batch, of `records` records.
@@ -126,13 +159,13 @@ impl Queue {
             base_sequence,
             sent: false,
             doubtful: false,
+            stray: false,
         });
     }
 
     /// The next batch to send now, marked as sent.
     pub(super) fn next_to_send(&mut self) -> Option<(u64, Bytes)> {
-        let window = if self.confirmed { IN_FLIGHT_MAX } else { 1 };
-        if self.stalled || self.unanswered >= window {
+        if self.stalled || self.unanswered >= self.window() {
             return None;
         }
         let batch = self.batches.iter_mut().find(|batch| !batch.sent)?;
@@ -146,65 +179,56 @@ impl Queue {
     pub(super) fn hand_over(&mut self, correlation: u64) -> Option<Batch> {
         self.unanswered -= 1;
         self.confirmed = true;
-        self.remove(correlation)
+        self.index_of(correlation).map(|index| self.remove(index))
     }
 
     /// The broker answered a request of this connection.
     pub(super) fn answered(&mut self, correlation: u64, answer: Result<Offset, Error>) -> Answered {
         self.unanswered -= 1;
-        let Some(index) = self
-            .batches
-            .iter()
-            .position(|b| b.correlation == correlation)
-        else {
-            // It was given up; the new epoch settles what it leaves.
+        let Some(index) = self.index_of(correlation) else {
+            // It was given up before.
             return Answered::Kept;
         };
         let error = match answer {
             Ok(base_offset) => {
                 self.confirmed |= !self.stalled;
                 self.backoff.reset();
-                return match self.remove(correlation) {
-                    Some(batch) => Answered::Done(batch, Ok(Some(base_offset))),
-                    None => Answered::Kept,
-                };
+                return Answered::Done(self.remove(index), Ok(Some(base_offset)));
             }
             Err(error) => error,
         };
-        let out_of_sequence = error.code() == Code::OutOfSequence && self.producer.is_some();
         let follows_failure = self.stalled;
+        self.stall();
         let batch = &mut self.batches[index];
         batch.sent = false;
-        if out_of_sequence && (follows_failure || batch.base_sequence != 0) {
-            // Not written, for certain. Behind a failure it follows from that one. Otherwise it says
-            // that the broker has lost what it acknowledged before (a topic with durability=os after
-            // a power cut): go on in a new epoch.
-            batch.doubtful = false;
-            self.new_epoch |= !follows_failure;
-            self.stall();
-            return Answered::Kept;
+        batch.doubtful &= !is_definite(error.code());
+        if error.code() == Code::OutOfSequence && self.producer.is_some() {
+            if follows_failure {
+                // The batch before it failed. It follows later.
+                return Answered::Kept;
+            }
+            if index == 0 && batch.base_sequence != 0 {
+                // A batch before it was given up, or the broker has lost what it acknowledged (a
+                // topic with durability=os after a power cut).
+                self.new_epoch = true;
+                return Answered::Kept;
+            }
         }
         if error.is_retriable() {
-            self.stall();
             self.pause_due = true;
             return Answered::Kept;
         }
-        batch.doubtful = !is_definite(error.code());
-        self.stall();
-        match self.give_up(index) {
-            Some(batch) => Answered::Done(batch, Err(error)),
-            None => Answered::Kept,
-        }
+        Answered::Done(self.give_up(index), Err(error))
     }
 
     /// The connection is gone: nothing on it will be answered.
     pub(super) fn disconnected(&mut self) {
         self.unanswered = 0;
         for batch in &mut self.batches {
+            batch.stray |= batch.sent;
             batch.sent = false;
         }
-        self.stalled = true;
-        self.confirmed = false;
+        self.stall();
     }
 
     /// True when everything is answered after a failure: after [`Queue::pause`], call
@@ -229,18 +253,36 @@ impl Queue {
         }
         self.stalled = false;
         self.confirmed = false;
-        if self.new_epoch {
-            self.new_epoch = false;
-            if let Some((_, epoch)) = &mut self.producer {
-                if epoch.0 >= i16::MAX as u16 {
-                    let message = "the producer has used up its epochs; make a new one";
-                    let error = Error::local(Code::ProducerFenced, message);
-                    return self.batches.drain(..).map(|b| (b, error.clone())).collect();
-                }
-                epoch.0 += 1;
-            }
-            self.renumber(0, 0);
+        let gap = self.gap.take();
+        if std::mem::take(&mut self.new_epoch) {
+            return self.begin_epoch();
         }
+        if let Some(Gap { sequence, behind }) = gap {
+            let mut followers = self.batches.iter().skip(behind);
+            if followers.all(|batch| !batch.doubtful && !batch.stray) {
+                self.renumber(behind, sequence);
+            }
+        }
+        Vec::new()
+    }
+
+    fn begin_epoch(&mut self) -> Vec<(Batch, Error)> {
+        if let Some((_, epoch)) = &mut self.producer {
+            if epoch.0 >= i16::MAX.unsigned_abs() {
+                let message = "the producer has used up its epochs; make a new one";
+                let error = Error::local(Code::ProducerFenced, message);
+                return self
+                    .batches
+                    .drain(..)
+                    .map(|batch| (batch, error.clone()))
+                    .collect();
+            }
+            epoch.0 += 1;
+        }
+        for batch in &mut self.batches {
+            (batch.doubtful, batch.stray) = (false, false);
+        }
+        self.renumber(0, 0);
         Vec::new()
     }
 
@@ -248,7 +290,7 @@ impl Queue {
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Batch> {
         let mut expired = Vec::new();
         while let Some(index) = self.batches.iter().position(|batch| batch.deadline <= now) {
-            expired.extend(self.give_up(index));
+            expired.push(self.give_up(index));
         }
         expired
     }
@@ -263,20 +305,20 @@ impl Queue {
         self.confirmed = false;
     }
 
-    /// Removes a batch that gets no answer, or none that helps, and closes the gap it leaves.
-    fn give_up(&mut self, index: usize) -> Option<Batch> {
-        let batch = self.batches.remove(index)?;
-        if batch.doubtful {
-            self.new_epoch = true;
-            self.stall();
-        } else if !self.new_epoch {
-            self.renumber(index, batch.base_sequence);
-            // Those that were sent carry numbers that no longer hold: they are refused, then follow.
-            if self.batches.iter().skip(index).any(|batch| batch.sent) {
-                self.stall();
+    /// Removes a batch that will not be sent again.
+    fn give_up(&mut self, index: usize) -> Batch {
+        let batch = self.remove(index);
+        if !batch.doubtful && !batch.stray {
+            // Batches may be given up in any order; the numbers are free from the first one on.
+            if self.gap.is_none_or(|gap| index < gap.behind) {
+                self.gap = Some(Gap {
+                    sequence: batch.base_sequence,
+                    behind: index,
+                });
             }
+            self.stall();
         }
-        Some(batch)
+        batch
     }
 
     /// Numbers the batches from `index` on anew.
@@ -292,28 +334,25 @@ impl Queue {
         self.next_sequence = sequence;
     }
 
-    fn remove(&mut self, correlation: u64) -> Option<Batch> {
-        let index = self
-            .batches
+    fn index_of(&self, correlation: u64) -> Option<usize> {
+        self.batches
             .iter()
-            .position(|b| b.correlation == correlation)?;
-        self.batches.remove(index)
+            .position(|batch| batch.correlation == correlation)
+    }
+
+    fn remove(&mut self, index: usize) -> Batch {
+        if let Some(gap) = &mut self.gap
+            && index < gap.behind
+        {
+            gap.behind -= 1;
+        }
+        self.batches
+            .remove(index)
+            .expect("the caller found the batch at this index")
     }
 }
 
-/// A batch as [`Queue::push`] takes it.
-#[derive(Debug)]
-pub(super) struct NewBatch {
-    pub(super) correlation: u64,
-    pub(super) number: u64,
-    pub(super) bytes: Bytes,
-    pub(super) records: u32,
-    pub(super) held_bytes: usize,
-    pub(super) deadline: Instant,
-    pub(super) settle: oneshot::Sender<Resolution>,
-}
-
-/// Refused before anything was appended: its sequence numbers are free.
+/// Refused before anything was appended.
 fn is_definite(code: Code) -> bool {
     matches!(
         code,
@@ -326,7 +365,9 @@ fn is_definite(code: Code) -> bool {
             | Code::UnknownTopic
             | Code::UnknownPartition
             | Code::OutOfSequence
-            | Code::ProducerFenced
+            | Code::StorageFull
+            | Code::Overloaded
+            | Code::TooFewDescriptors
     )
 }
 
