@@ -5,6 +5,7 @@
 
 mod catalog;
 mod fetch;
+mod held_back;
 mod lifecycle;
 mod produce;
 mod support;
