@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tracing::{info, warn};
 
 use crate::bind::bind;
-use crate::config::{Config, Profile, Replication, Tail};
+use crate::config::{Config, Origin, Profile, Replication, Tail};
 use crate::error::RunError;
 use crate::listener::{self, ListenerLimits, Shared};
 use crate::machine::{self, Allowance};
@@ -268,13 +268,25 @@ fn announce(config: &Config, bound: &Bound, http: Option<SocketAddr>, allowance:
         warn_beyond_loopback("http", address);
     }
     if allowance.connections < config.limits.connections {
-        warn!(
-            event = "limits.lowered",
-            descriptors = allowance.descriptors,
-            limits.connections = config.limits.connections,
-            connections = allowance.connections,
-            "fewer connections than configured: too few file descriptors"
-        );
+        let key = "limits.connections";
+        let (asked, given) = (config.limits.connections, allowance.connections);
+        let descriptors = allowance.descriptors;
+        // The default is as many as there is room for, up to itself; what was asked for is another
+        // matter.
+        match config.origin(key) {
+            Some(Origin::Default(_)) | None => {
+                info!(
+                    event = "limits.lowered",
+                    key, asked, given, descriptors, "room for fewer"
+                );
+            }
+            Some(_) => {
+                warn!(
+                    event = "limits.lowered",
+                    key, asked, given, descriptors, "room for fewer"
+                );
+            }
+        }
     }
 }
 

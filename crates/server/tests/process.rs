@@ -5,13 +5,13 @@
 mod support;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use sapwood_server::{Config, Inputs, Profile, RunError};
 use support::{get, open_http2, small, until};
 
@@ -152,7 +152,7 @@ fn while_it_drains_it_is_not_ready_and_a_second_signal_ends_it_at_once() {
         get(http, "/readyz") == (503, r#"{"status":"draining"}"#.to_owned())
     });
     assert_eq!(get(http, "/livez").0, 200);
-    let refused = std::net::TcpStream::connect(listen).expect_err("takes nothing new");
+    let refused = TcpStream::connect(listen).expect_err("takes nothing new");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let began = Instant::now();
     process.signal(Signal::TERM);
@@ -181,9 +181,7 @@ fn readyz_says_recovering_while_the_directory_is_opened_and_sigterm_ends_that_at
         .and_then(|free| free.local_addr())
         .expect("binds");
     let mut process = Process::spawn(folder.path(), &[&format!("http.address={http}")]);
-    until("the http listener", || {
-        std::net::TcpStream::connect(http).is_ok()
-    });
+    until("the http listener", || TcpStream::connect(http).is_ok());
     for _ in 0..2 {
         let (status, body) = get(http, "/readyz");
         assert_eq!(status, 503);
@@ -227,12 +225,61 @@ fn sighup_applies_the_log_level_and_says_what_needs_a_restart() {
     until("the other change", || {
         process.log().contains("config.restart_needed")
     });
-    drop(std::net::TcpStream::connect(listen).expect("still serves"));
+    drop(TcpStream::connect(listen).expect("still serves"));
     until("a line of the new level", || {
         process.log().contains("closed before it sent a request")
     });
     process.signal(Signal::TERM);
     assert_eq!(process.wait().code(), Some(0), "{}", process.log());
+}
+
+#[test]
+fn without_descriptors_accepting_waits_and_goes_on_when_there_are_some() {
+    let folder = folder();
+    let process = Process::spawn(folder.path(), &[]);
+    let (_, http) = process.ready();
+    let pid = Pid::from_child(&process.child);
+    let open = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero()))
+        .expect("is alive")
+        .count();
+    let few = Rlimit {
+        current: Some(open as u64),
+        maximum: Some(1 << 12),
+    };
+    prlimit(Some(pid), Resource::Nofile, few).expect("is our child");
+    // More than fit: the last ones stay in the kernel's queue.
+    let waiting: Vec<TcpStream> = (0..8)
+        .map(|_| TcpStream::connect(http).expect("is queued"))
+        .collect();
+    until("the warning", || {
+        process.log().contains("connections.accept_failed")
+    });
+    let used = cpu_ticks(&process.child);
+    std::thread::sleep(Duration::from_millis(500));
+    let used = cpu_ticks(&process.child) - used;
+    assert!(
+        used <= 10,
+        "{used} ticks of processor time in half a second of waiting"
+    );
+    let enough = Rlimit {
+        current: Some(1 << 12),
+        ..few
+    };
+    prlimit(Some(pid), Resource::Nofile, enough).expect("is our child");
+    assert_eq!(get(http, "/readyz").0, 200);
+    drop(waiting);
+}
+
+/// Processor time that a process has used, in ticks of a hundredth of a second.
+fn cpu_ticks(child: &Child) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("is alive");
+    let (_, fields) = stat.rsplit_once(')').expect("has a name");
+    fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum()
 }
 
 #[test]
