@@ -12,7 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use sapwood_client::{
-    Acks, Append, Client, Codec, NewTopic, Offset, PartitionId, Position, Record,
+    Acks, Append, Client, Codec, Consumer, NewTopic, Offset, PartitionId, Position, Producer,
+    Record,
 };
 use tokio::task::JoinHandle;
 
@@ -34,6 +35,9 @@ pub(super) const SMALL: &[&str] = &[
     "storage.os_checkpoint_interval_ms=200",
     "storage.os_checkpoint_bytes=1048576",
 ];
+
+/// How long the reader may need for what is left when the producers are done.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 type Place = (PartitionId, Offset);
 
@@ -75,20 +79,32 @@ impl Workload {
             .await
             .expect("the topic can be created");
         let stop = Arc::new(AtomicBool::new(false));
+        // Connected before the first kill: what is built is only connected again, never built again.
         let mut producers = Vec::new();
         for number in 0..PRODUCERS {
+            let codec = [Codec::None, Codec::Lz4, Codec::Zstd][number as usize % 3];
+            let builder = client
+                .producer()
+                .compression(codec)
+                .linger(Duration::from_millis(1));
+            let builder = builder
+                .batch_bytes(16 << 10)
+                .delivery_timeout(DELIVERY_TIMEOUT);
+            let producer = builder.build().await.expect("the broker runs");
             let random = Random::new(seed, u64::from(number));
             producers.push(tokio::spawn(produce(
-                client.clone(),
+                producer,
                 number,
                 random,
                 stop.clone(),
             )));
         }
+        let consumer = client.consumer().topic(TOPIC, Position::Start, None);
+        let consumer = consumer.build().await.expect("the broker runs");
+        let read = Arc::new(Mutex::new(BTreeMap::new()));
+        let reader = tokio::spawn(read_along(consumer, read.clone()));
         let random = Random::new(seed, 1 << 32);
         let writer = tokio::spawn(write_once(client.clone(), random, stop.clone()));
-        let read = Arc::new(Mutex::new(BTreeMap::new()));
-        let reader = tokio::spawn(read_along(client.clone(), read.clone()));
         Self {
             stop,
             producers,
@@ -132,6 +148,14 @@ impl Workload {
             known + tried,
             "records are there that nobody sent, or twice"
         );
+        let caught_up = async {
+            while self.read.lock().expect("the reader does not panic").len() < log.len() {
+                assert!(!self.reader.is_finished(), "the reader has ended");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let caught_up = tokio::time::timeout(READ_TIMEOUT, caught_up).await;
+        caught_up.expect("the reader comes to the end, too");
         self.reader.abort();
         let read = self.read.lock().expect("the reader does not panic");
         for (place, value) in &*read {
@@ -141,10 +165,10 @@ impl Workload {
                 "{place:?} was read and is not there any more"
             );
         }
+        assert_eq!(read.len(), log.len(), "more was read than is there");
         eprintln!(
-            "{} records, {} of them read on the way, {tried} tried once",
-            log.len(),
-            read.len()
+            "{} records, {tried} of them tried once, each read as it came",
+            log.len()
         );
         log.len()
     }
@@ -152,23 +176,11 @@ impl Workload {
 
 /// Sends records to partitions at random until it is told to stop. Every record must get through.
 async fn produce(
-    client: Client,
+    producer: Producer,
     number: u32,
     mut random: Random,
     stop: Arc<AtomicBool>,
 ) -> Account {
-    let codec = [Codec::None, Codec::Lz4, Codec::Zstd][number as usize % 3];
-    let producer = client
-        .producer()
-        .linger(Duration::from_millis(1))
-        .batch_bytes(16 << 10);
-    let producer = producer
-        .compression(codec)
-        .delivery_timeout(DELIVERY_TIMEOUT);
-    let producer = producer
-        .build()
-        .await
-        .expect("the broker runs at the beginning");
     let mut account = Account::default();
     let mut open = VecDeque::new();
     let mut sequence = 0_u64;
@@ -235,12 +247,7 @@ async fn write_once(client: Client, mut random: Random, stop: Arc<AtomicBool>) -
 }
 
 /// Reads everything as it comes and remembers it.
-async fn read_along(client: Client, read: Arc<Mutex<BTreeMap<Place, Bytes>>>) {
-    let consumer = client.consumer().topic(TOPIC, Position::Start, None);
-    let mut consumer = consumer
-        .build()
-        .await
-        .expect("the broker runs at the beginning");
+async fn read_along(mut consumer: Consumer, read: Arc<Mutex<BTreeMap<Place, Bytes>>>) {
     let mut next = BTreeMap::<PartitionId, Offset>::new();
     while let Some(message) = consumer.next().await {
         let message = message.expect("a reader only waits while the broker is away");

@@ -62,6 +62,10 @@ impl Settings {
         self.scratch.path()
     }
 
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     /// For `-b`.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::{
     binary::binary,
-    broker::Settings,
+    broker::{Broker, Settings},
     cli::{Run, run},
     random::{Random, seed},
 };
