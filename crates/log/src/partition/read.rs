@@ -61,6 +61,7 @@ impl Partition {
         let run = Run {
             from,
             upto,
+            high_watermark: bounds.high_watermark,
             bytes_max: limits.bytes_max.min(READ_BYTES_MAX),
         };
         let metrics = self.durability.metrics();
@@ -355,6 +356,7 @@ struct Run {
     /// Below `upto`.
     from: Offset,
     upto: Offset,
+    high_watermark: Offset,
     bytes_max: usize,
 }
 
@@ -383,6 +385,13 @@ impl Run {
             }
             let header = walker.peek()?;
             let end = walker.position() + header.size_bytes() as u64;
+            if header.next_offset() > self.high_watermark {
+                // It begins below the high watermark, which stands between two batches. Without this,
+                // a reader would wait here for ever.
+                let (from, to) = (header.base_offset(), header.next_offset());
+                let what = format!("the batch reaches from {from} to {to}, beyond what there is");
+                return Err(walker.damage(what));
+            }
             if header.next_offset() > self.upto || (!is_first && end > end_max) {
                 break;
             }

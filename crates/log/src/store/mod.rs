@@ -318,7 +318,8 @@ impl Store {
     /// and [`Store::finish_durability`]. Blocks.
     ///
     /// To fsync: from now on appends enter the journal and wait for it; returns once everything
-    /// before is synced. To os: returns once what waits in the journal is durable.
+    /// before is synced. To os: returns once what waits in the journal is durable, and its segments
+    /// are synced.
     ///
     /// # Errors
     /// [`StoreError`]; the partition then is as durable as before or more so.
@@ -346,7 +347,9 @@ impl Store {
                         self.inner.take_checkpoint(Scope::Dirty)?;
                     }
                 }
-                Ok(())
+                // An os topic must not need the journal: where that is damaged, nobody would miss the
+                // topic's entries in it.
+                self.inner.take_checkpoint(Scope::Dirty)
             }
         }
     }

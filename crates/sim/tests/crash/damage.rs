@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use sapwood_log::io::{Disk, OpenMode};
 use sapwood_sim::{Rng, SimDisk};
 
+use crate::forger;
 use crate::world::{DATA, Outcome};
 
 /// Where it is.
@@ -21,9 +22,11 @@ impl fmt::Display for Place {
     }
 }
 
-/// Changes one byte that is not zero, so that more than unused space is hit.
+/// Changes one byte that is not zero, so that more than unused space is hit. The last round of the
+/// journal is spared: one that was torn looks the same.
 pub(crate) fn flip_a_byte(disk: &SimDisk, rng: &mut Rng) -> Outcome<Place> {
     let files = files(disk, Path::new(DATA)).map_err(|error| error.to_string())?;
+    let last = forger::last_round(disk, &Path::new(DATA).join("journal"));
     for _ in 0..1000 {
         let path = rng.pick(&files).clone();
         let file = disk
@@ -33,7 +36,11 @@ pub(crate) fn flip_a_byte(disk: &SimDisk, rng: &mut Rng) -> Outcome<Place> {
         let mut bytes = vec![0; len as usize];
         file.read_at(&mut bytes, 0)
             .map_err(|error| error.to_string())?;
-        let used: Vec<u64> = (0..len).filter(|at| bytes[*at as usize] != 0).collect();
+        let upto = match &last {
+            Some((journal, position)) if *journal == path => *position,
+            _ => len,
+        };
+        let used: Vec<u64> = (0..upto).filter(|at| bytes[*at as usize] != 0).collect();
         if used.is_empty() {
             continue;
         }

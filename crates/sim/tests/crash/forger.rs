@@ -1,7 +1,7 @@
 //! A client that sends records whose values look like rounds of the journal. It knows the directory's
 //! id, the generation, the number of the next round and the format; it does not know the salt.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sapwood_log::io::{Disk, OpenMode};
 use sapwood_sim::PAGE_BYTES;
@@ -28,7 +28,7 @@ pub(crate) struct Knowledge {
 /// Reads the journal as it is on the disk. Only the salt is not taken from it.
 pub(crate) fn spy(disk: &dyn Disk, journal: &Path) -> Option<Knowledge> {
     let mut knowledge: Option<Knowledge> = None;
-    for bytes in files(disk, journal) {
+    for (_, bytes) in files(disk, journal) {
         let Some(page) = bytes.get(..PAGE).filter(|page| page[..4] == FILE_MAGIC) else {
             continue;
         };
@@ -48,13 +48,14 @@ pub(crate) fn spy(disk: &dyn Disk, journal: &Path) -> Option<Knowledge> {
     knowledge
 }
 
-fn files(disk: &dyn Disk, journal: &Path) -> Vec<Vec<u8>> {
+fn files(disk: &dyn Disk, journal: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let names = disk.read_dir(journal).unwrap_or_default();
     let read = |name: &str| {
-        let file = disk.open(&journal.join(name), OpenMode::Read).ok()?;
+        let path = journal.join(name);
+        let file = disk.open(&path, OpenMode::Read).ok()?;
         let mut bytes = vec![0; file.len().ok()? as usize];
         file.read_at(&mut bytes, 0).ok()?;
-        Some(bytes)
+        Some((path, bytes))
     };
     names.iter().filter_map(|entry| read(&entry.name)).collect()
 }
@@ -64,6 +65,27 @@ fn rounds_of(bytes: &[u8], generation: u64) -> impl Iterator<Item = &[u8]> {
         let header = page.get(..ROUND_HEADER_BYTES)?;
         (header[..4] == ROUND_MAGIC && number(header, 24) == generation).then_some(header)
     })
+}
+
+/// The file and position of the round that was written last.
+pub(crate) fn last_round(disk: &dyn Disk, journal: &Path) -> Option<(PathBuf, u64)> {
+    let mut last: Option<(u64, PathBuf, u64)> = None;
+    for (path, bytes) in files(disk, journal) {
+        if bytes.get(..4) != Some(&FILE_MAGIC) {
+            continue;
+        }
+        let generation = number(&bytes, 24);
+        for (index, page) in bytes.chunks(PAGE).enumerate() {
+            let Some(header) = rounds_of(page, generation).next() else {
+                continue;
+            };
+            let round = number(header, 32);
+            if last.as_ref().is_none_or(|(highest, _, _)| *highest < round) {
+                last = Some((round, path.clone(), (index * PAGE) as u64));
+            }
+        }
+    }
+    last.map(|(_, path, position)| (path, position))
 }
 
 fn number(bytes: &[u8], at: usize) -> u64 {
@@ -111,7 +133,7 @@ fn round_header(directory: u128, generation: u64, round: u64) -> [u8; ROUND_HEAD
 /// Names the first round that differs.
 pub(crate) fn check_format(disk: &dyn Disk, journal: &Path) -> Result<(usize, usize), String> {
     let (mut real, mut forged) = (0, 0);
-    for bytes in files(disk, journal) {
+    for (_, bytes) in files(disk, journal) {
         let Some(page) = bytes.get(..PAGE).filter(|page| page[..4] == FILE_MAGIC) else {
             continue;
         };

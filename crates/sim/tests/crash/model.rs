@@ -186,7 +186,7 @@ impl PartitionModel {
             Batch::split(found.bytes.clone()).is_ok_and(|batch| batch.verify_crc().is_ok());
         let known = self.log.iter().find(|known| known.base == found.base);
         match known {
-            Some(known) if !intact && known.bytes.len() == found.bytes.len() => known.clone(),
+            Some(known) if !intact => known.clone(),
             _ => found,
         }
     }

@@ -364,8 +364,8 @@ impl World {
                 &Progress::default(),
             )
         });
-        let store = match opened {
-            Ok((store, _)) => store,
+        let (store, report) = match opened {
+            Ok(opened) => opened,
             Err(error) if in_topics => return Err(format!("the store does not open: {error}")),
             Err(_) => return Ok(None),
         };
@@ -395,7 +395,7 @@ impl World {
                     let end = partition.bounds().log_end;
                     model
                         .check(&whole, end, self.model.ended)
-                        .map_err(|error| format!("{key:?}: {error}"))?;
+                        .map_err(|error| format!("{key:?}: {error}; {report:?}"))?;
                 }
             }
         }
