@@ -312,8 +312,16 @@ impl Catalog {
                 Err(e) => return Err(self.fail("allocating", &e)),
             }
         }
-        let written = inner.file.write_at(&[&bytes], inner.end);
-        written.map_err(|e| self.fail("writing", &e))?;
+        if let Err(e) = inner.file.write_at(&[&bytes], inner.end) {
+            // Some file systems find no space even for blocks that are there. What was written of
+            // the frame must not stand behind a shorter one that comes next.
+            let zeros = vec![0; bytes.len()];
+            let is_full = e.kind() == io::ErrorKind::StorageFull;
+            if is_full && inner.file.write_at(&[&zeros], inner.end).is_ok() {
+                return Err(CatalogError::NoSpace);
+            }
+            return Err(self.fail("writing", &e));
+        }
         let synced = inner.file.sync_data();
         synced.map_err(|e| self.fail("syncing", &e))?;
         inner.end = end;

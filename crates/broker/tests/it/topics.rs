@@ -1,5 +1,5 @@
 use sapwood_broker::{
-    AlterTopicError, BrokerOptions, ConfigChange, ConfigSource, NewTopic, ReplicationPolicy,
+    AlterTopicError, Broker, BrokerOptions, ConfigChange, ConfigSource, NewTopic, ReplicationPolicy,
 };
 use sapwood_model::{Code, Durability, Offset, PartitionId};
 use tempfile::tempdir;
@@ -321,4 +321,47 @@ async fn trimming_stops_at_the_high_watermark_and_goes_one_way() {
     for trim in trims {
         assert_eq!(trim.await.unwrap(), Offset(6));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_that_fails_for_want_of_space_leaves_nothing_in_the_way_of_the_next() {
+    let mut failed = 0;
+    for pages in 0..24 {
+        let machine = sapwood_sim::Machine::new(pages);
+        let mut small = options(std::path::Path::new("/data"));
+        small.store.ballast_bytes = 0;
+        let opened = Broker::open_in(machine.environment(), small, Default::default()).await;
+        let broker = opened.unwrap();
+        // The journal's files are written ahead meanwhile.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let space = broker.disk_space().unwrap();
+        machine
+            .disk
+            .set_capacity(Some(space.total_bytes - space.free_bytes + pages * 4096));
+        let topic = NewTopic {
+            partitions: Some(3),
+            ..NewTopic::named("t")
+        };
+        for _ in 0..3 {
+            if let Err(e) = broker.create_topic(topic.clone()).await {
+                failed += 1;
+                assert_eq!(e.code(), Code::StorageFull, "{pages} pages: {e}");
+                assert!(broker.topic("t").is_none(), "{pages} pages");
+            } else {
+                break;
+            }
+        }
+        machine.disk.set_capacity(None);
+        if broker.topic("t").is_none() {
+            broker.create_topic(topic.clone()).await.unwrap();
+        }
+        produce(&broker, to("t", batch(&["x"]))).await.unwrap();
+        let id = broker.topic("t").unwrap().id;
+        drop(broker);
+        machine.disk.kill();
+        let broker = open_on(&machine, &machine.disk.boot_id()).await.unwrap();
+        assert_eq!(broker.topic("t").unwrap().id, id, "{pages} pages");
+        assert_eq!(read_all(&broker, "t").await.len(), 1, "{pages} pages");
+    }
+    assert!(failed > 0);
 }
