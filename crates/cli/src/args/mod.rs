@@ -47,6 +47,7 @@ pub(crate) struct Global {
         value_delimiter = ',',
         help_heading = "Global options"
     )]
+    #[arg(value_parser = parse_broker)]
     pub(crate) brokers: Vec<String>,
     /// How to print results: table, wide, json, jsonl, yaml, name (for consume also a position)
     #[arg(
@@ -96,6 +97,22 @@ pub(crate) enum Output {
     Form(Form),
     /// Where to read from.
     Position(Range),
+}
+
+/// Checks the form of `HOST:PORT`; the port may be left out, an IPv6 address stands in brackets.
+fn parse_broker(text: &str) -> Result<String, String> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let port_is_good = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if host.is_empty() || (host.contains(':') && !bracketed) || !port_is_good {
+        return Err(format!(
+            "{text:?} is not HOST:PORT; examples: localhost:9092, [::1]:9092"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 /// Reads a value of `-o`.
@@ -204,6 +221,31 @@ mod tests {
             Ok(vec![last, Output::Form(Form::Json)])
         );
         assert!(output(&["-o", "xml"]).is_err_and(|error| error.contains("forms are table, wide")));
+    }
+
+    #[test]
+    fn broker_addresses_have_a_host_and_perhaps_a_port() {
+        for good in [
+            "localhost",
+            "localhost:9092",
+            "127.0.0.1:1",
+            "[::1]:9092",
+            "[::1]",
+        ] {
+            assert!(parse_broker(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            ":9092",
+            "host:",
+            "host:x",
+            "host:0",
+            "host:65536",
+            "::1",
+            "::1:9092",
+        ] {
+            assert!(parse_broker(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

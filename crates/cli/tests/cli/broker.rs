@@ -43,7 +43,13 @@ pub(crate) struct Done {
 impl std::fmt::Debug for Done {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let begin = |text: &str| text.chars().take(2_000).collect::<String>();
-        write!(f, "exit {:?}\n{}\n{}", self.code, begin(&self.out), begin(&self.err))
+        write!(
+            f,
+            "exit {:?}\n{}\n{}",
+            self.code,
+            begin(&self.out),
+            begin(&self.err)
+        )
     }
 }
 

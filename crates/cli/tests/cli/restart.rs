@@ -11,7 +11,10 @@ use crate::broker::{Broker, SIGKILL, SIGTERM, read_all, verify, wait};
 /// Kills the broker several times while a producer sends at a steady rate, and restarts it on the
 /// same address each time.
 fn survives_kills(durability: &str) {
-    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
+    let seed = std::time::UNIX_EPOCH
+        .elapsed()
+        .expect("it is after 1970")
+        .subsec_nanos();
     println!("seed {seed}");
     let mut random = u64::from(seed) | 1;
     let mut broker = Broker::start();
@@ -30,15 +33,16 @@ fn survives_kills(durability: &str) {
     let lines: Vec<String> = (0..6_000)
         .map(|n| format!("{n:06},key{}", n % 17))
         .collect();
-    let input = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(input.path(), format!("n,key\n{}\n", lines.join("\n"))).unwrap();
+    let input = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(input.path(), format!("n,key\n{}\n", lines.join("\n")))
+        .expect("it can be written");
     let mut child = broker
         .command(&["topic", "produce", "t", "-F", "csv", "--key-column", "key"])
         .args(["--rate", "2000/s", "--retry-timeout", "60s"])
         .arg(input.path())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .expect("the binary starts");
     for _ in 0..4 {
         random ^= random << 13;
         random ^= random >> 7;
@@ -49,7 +53,7 @@ fn survives_kills(durability: &str) {
         broker = Broker::start_in(folder, &listen, &[]);
     }
     let status = wait(&mut child);
-    let err = read_all(child.stderr.take().unwrap());
+    let err = read_all(child.stderr.take().expect("it is piped"));
     assert!(status.success(), "{err}");
     assert!(err.contains("6,000 records acknowledged"), "{err}");
 
@@ -59,11 +63,15 @@ fn survives_kills(durability: &str) {
     let mut next = [0u64; 3];
     let mut last = [const { None::<String> }; 3];
     let mut values = Vec::new();
+    let number = |word: Option<&str>| {
+        word.and_then(|word| word.parse::<u64>().ok())
+            .expect("a number")
+    };
     for line in done.out.lines() {
         let mut words = line.split(' ');
-        let partition: usize = words.next().unwrap().parse().unwrap();
-        let offset: u64 = words.next().unwrap().parse().unwrap();
-        let value = words.next().unwrap().to_owned();
+        let partition = number(words.next()) as usize;
+        let offset = number(words.next());
+        let value = words.next().expect("a value").to_owned();
         assert_eq!(offset, next[partition], "no gap in partition {partition}");
         next[partition] += 1;
         assert!(
