@@ -245,3 +245,37 @@ async fn consumers_follow_many_producers_without_missing_a_record() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_comes_between_the_read_and_the_parking_is_not_missed() {
+    let dir = tempdir().unwrap();
+    let broker = open(dir.path()).await;
+    create(&broker, "t", &[("durability", "os")]).await;
+    // Each side waits for the other, so that every record races the fetch for it.
+    let producer = {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            for _ in 0..20_000 {
+                produce(&broker, to("t", batch(&["x"]))).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let mut next = 0;
+    while next < 20_000 {
+        let fetch = Fetch {
+            wait: LONG,
+            ..at_once(vec![from("t", 0, next)])
+        };
+        let fetched = tokio::time::timeout(Duration::from_secs(20), broker.fetch(fetch)).await;
+        next = fetched
+            .expect("woken")
+            .pop()
+            .unwrap()
+            .result
+            .unwrap()
+            .next
+            .0;
+    }
+    producer.await.unwrap();
+}

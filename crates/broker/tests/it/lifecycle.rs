@@ -210,3 +210,35 @@ async fn nothing_is_acknowledged_or_readable_while_the_sync_fails() {
         .await;
     assert!(broker.metrics().fetch_read.counts().iter().sum::<u64>() <= reads + 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_after_a_switch_to_fsync_survives_a_power_cut() {
+    for survivor in 0..10 {
+        let machine = sapwood_sim::Machine::new(survivor);
+        let broker = open_on(&machine, &machine.disk.boot_id()).await.unwrap();
+        create(&broker, "t", &[("durability", "os")]).await;
+        for n in 0..5 {
+            produce(&broker, to("t", batch(&[&n.to_string()])))
+                .await
+                .unwrap();
+        }
+        let (key, value) = ("durability".into(), "fsync".into());
+        let set = sapwood_broker::ConfigChange::Set { key, value };
+        broker.alter_topic("t", vec![set], false).await.unwrap();
+        for n in 5..10 {
+            produce(&broker, to("t", batch(&[&n.to_string()])))
+                .await
+                .unwrap();
+        }
+        let expected: Vec<_> = (0..10).map(|n| (n, n.to_string())).collect();
+        assert_eq!(read_all(&broker, "t").await, expected);
+        let machine = machine.fork();
+        machine.disk.power_cut(&mut sapwood_sim::Rng::new(survivor));
+        let broker = open_on(&machine, &machine.disk.boot_id()).await.unwrap();
+        assert_eq!(
+            read_all(&broker, "t").await,
+            expected,
+            "survivor {survivor}"
+        );
+    }
+}
