@@ -159,6 +159,9 @@ fn endpoint(address: &str, connect_timeout: Duration) -> Result<Channel, Error> 
     if endpoint.uri().host().is_none_or(str::is_empty) || endpoint.uri().path() != "/" {
         return Err(invalid("it has no host, or a path".to_owned()));
     }
+    if endpoint.uri().port_u16().is_none() {
+        return Err(invalid("the port is not 0 to 65535".to_owned()));
+    }
     Ok(endpoint
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)

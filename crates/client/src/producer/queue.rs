@@ -10,13 +10,15 @@
 //!   sequence number: if the first were refused and the second taken, the first could never follow.
 //! - After a failure nothing is sent until everything unanswered is answered. What was refused is
 //!   then sent again in the old order.
-//! - When a batch is given up, those behind it take its numbers only if that is safe: it is certain
-//!   that it was not written, and no request with one of their old numbers can still reach the broker
-//!   (on a connection that broke, one may). Otherwise they keep their numbers: if the batch was
-//!   written after all, they follow it; if not, the first of them is refused as out of sequence.
-//! - A first batch that is out of sequence was not written, nor was any behind it. They begin at 0
-//!   with the next epoch, which the broker allows at any time and which makes it refuse whatever is
-//!   still on its way from before. It only concerns this partition.
+//! - A batch whose time is over fails, but if it was ever sent it stays, without an owner, and is sent
+//!   again until it is known what became of it: it may have been written, and those behind it follow
+//!   it only if it was.
+//! - When a batch was refused for good, those behind it take its numbers if no request with one of
+//!   their old numbers can still reach the broker (on a connection that broke, one may). Otherwise
+//!   they keep their numbers, and the first of them is refused as out of sequence.
+//! - A first batch that is out of sequence was not written, nor was any behind it, nor will a stray
+//!   request for one of them be: the numbers before it are missing for good. They begin at 0 with the
+//!   next epoch, which the broker allows at any time. It only concerns this partition.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -33,17 +35,14 @@ pub(super) const IN_FLIGHT_MAX: usize = 5;
 
 /// A batch that is not yet written, or not known to be.
 #[derive(Debug)]
-pub(super) struct Batch {
-    /// Chosen by the sending task, unique within the producer.
-    pub(super) correlation: u64,
-    /// The lane's number for it.
-    pub(super) number: u64,
-    pub(super) bytes: Bytes,
-    pub(super) records: u32,
-    pub(super) held_bytes: usize,
-    /// When it is given up.
-    pub(super) deadline: Instant,
-    pub(super) settle: oneshot::Sender<Resolution>,
+struct Batch {
+    correlation: u64,
+    bytes: Bytes,
+    records: u32,
+    /// When it fails.
+    deadline: Instant,
+    /// `None` once it has failed.
+    owner: Option<Owner>,
     base_sequence: u32,
     /// Sent on the present connection and not answered.
     sent: bool,
@@ -53,16 +52,24 @@ pub(super) struct Batch {
     stray: bool,
 }
 
+/// Who waits for a batch.
+#[derive(Debug)]
+pub(super) struct Owner {
+    /// The lane's number for it.
+    pub(super) number: u64,
+    pub(super) held_bytes: usize,
+    pub(super) settle: oneshot::Sender<Resolution>,
+}
+
 /// A batch as [`Queue::push`] takes it.
 #[derive(Debug)]
 pub(super) struct NewBatch {
+    /// Chosen by the sending task, unique within the producer.
     pub(super) correlation: u64,
-    pub(super) number: u64,
     pub(super) bytes: Bytes,
     pub(super) records: u32,
-    pub(super) held_bytes: usize,
     pub(super) deadline: Instant,
-    pub(super) settle: oneshot::Sender<Resolution>,
+    pub(super) owner: Owner,
 }
 
 /// The batches of one partition, oldest first.
@@ -76,11 +83,11 @@ pub(super) struct Queue {
     confirmed: bool,
     /// Something was refused: nothing is sent until `unanswered` is 0 and the pause is over.
     stalled: bool,
-    /// Requests of this connection without an answer, given-up ones included.
+    /// Requests of this connection without an answer.
     unanswered: usize,
     /// The first batch was out of sequence: begin a new epoch.
     new_epoch: bool,
-    /// A batch that was not written was given up.
+    /// A batch that was not written is gone.
     gap: Option<Gap>,
     /// The last failure is one that a pause may cure.
     pause_due: bool,
@@ -99,9 +106,9 @@ struct Gap {
 /// What an answer came to.
 #[derive(Debug)]
 pub(super) enum Answered {
-    /// This batch has its result.
-    Done(Batch, Resolution),
-    /// The batch stays and is sent again later, or was given up before.
+    /// The batch has its result.
+    Done(Owner, Resolution),
+    /// The batch is sent again later, or nobody waits for it any more.
     Kept,
 }
 
@@ -121,13 +128,15 @@ impl Queue {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+    /// True when nobody waits for anything.
+    pub(super) fn is_settled(&self) -> bool {
+        self.batches.iter().all(|batch| batch.owner.is_none())
     }
 
-    /// When the next batch is given up.
+    /// When the next batch fails.
     pub(super) fn oldest_deadline(&self) -> Option<Instant> {
-        self.batches.iter().map(|batch| batch.deadline).min()
+        let owned = self.batches.iter().filter(|batch| batch.owner.is_some());
+        owned.map(|batch| batch.deadline).min()
     }
 
     /// True when one more batch may be sealed and sent.
@@ -150,12 +159,10 @@ impl Queue {
         self.next_sequence = sequence_after(base_sequence, new.records);
         self.batches.push_back(Batch {
             correlation: new.correlation,
-            number: new.number,
             bytes: new.bytes,
             records: new.records,
-            held_bytes: new.held_bytes,
             deadline: new.deadline,
-            settle: new.settle,
+            owner: Some(new.owner),
             base_sequence,
             sent: false,
             doubtful: false,
@@ -176,24 +183,25 @@ impl Queue {
     }
 
     /// Takes the batch out: with `acks=0` it is done once it is handed over.
-    pub(super) fn hand_over(&mut self, correlation: u64) -> Option<Batch> {
+    pub(super) fn hand_over(&mut self, correlation: u64) -> Option<Owner> {
         self.unanswered -= 1;
         self.confirmed = true;
-        self.index_of(correlation).map(|index| self.remove(index))
+        let index = self.index_of(correlation)?;
+        self.remove(index).owner
     }
 
     /// The broker answered a request of this connection.
     pub(super) fn answered(&mut self, correlation: u64, answer: Result<Offset, Error>) -> Answered {
         self.unanswered -= 1;
+        // Batches that are not certain stay, so it is there; a broker's answer is not relied on.
         let Some(index) = self.index_of(correlation) else {
-            // It was given up before.
             return Answered::Kept;
         };
         let error = match answer {
             Ok(base_offset) => {
                 self.confirmed |= !self.stalled;
                 self.backoff.reset();
-                return Answered::Done(self.remove(index), Ok(Some(base_offset)));
+                return done(self.remove(index), Ok(Some(base_offset)));
             }
             Err(error) => error,
         };
@@ -201,15 +209,15 @@ impl Queue {
         self.stall();
         let batch = &mut self.batches[index];
         batch.sent = false;
-        batch.doubtful &= !is_definite(error.code());
+        batch.doubtful &= batch.stray || !is_definite(error.code());
         if error.code() == Code::OutOfSequence && self.producer.is_some() {
             if follows_failure {
                 // The batch before it failed. It follows later.
                 return Answered::Kept;
             }
             if index == 0 && batch.base_sequence != 0 {
-                // A batch before it was given up, or the broker has lost what it acknowledged (a
-                // topic with durability=os after a power cut).
+                // A batch before it was refused, or the broker has lost what it acknowledged (a topic
+                // with durability=os after a power cut).
                 self.new_epoch = true;
                 return Answered::Kept;
             }
@@ -218,7 +226,7 @@ impl Queue {
             self.pause_due = true;
             return Answered::Kept;
         }
-        Answered::Done(self.give_up(index), Err(error))
+        done(self.give_up(index), Err(error))
     }
 
     /// The connection is gone: nothing on it will be answered.
@@ -247,7 +255,7 @@ impl Queue {
     }
 
     /// Sending goes on. Fails what cannot be numbered any more.
-    pub(super) fn resume(&mut self) -> Vec<(Batch, Error)> {
+    pub(super) fn resume(&mut self) -> Vec<(Owner, Error)> {
         if !self.is_settled_after_failure() {
             return Vec::new();
         }
@@ -266,16 +274,13 @@ impl Queue {
         Vec::new()
     }
 
-    fn begin_epoch(&mut self) -> Vec<(Batch, Error)> {
+    fn begin_epoch(&mut self) -> Vec<(Owner, Error)> {
         if let Some((_, epoch)) = &mut self.producer {
             if epoch.0 >= i16::MAX.unsigned_abs() {
                 let message = "the producer has used up its epochs; make a new one";
                 let error = Error::local(Code::ProducerFenced, message);
-                return self
-                    .batches
-                    .drain(..)
-                    .map(|batch| (batch, error.clone()))
-                    .collect();
+                let owners = self.drain().into_iter();
+                return owners.map(|owner| (owner, error.clone())).collect();
             }
             epoch.0 += 1;
         }
@@ -286,18 +291,30 @@ impl Queue {
         Vec::new()
     }
 
-    /// Gives up what is older than its deadline.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<Batch> {
-        let mut expired = Vec::new();
-        while let Some(index) = self.batches.iter().position(|batch| batch.deadline <= now) {
-            expired.push(self.give_up(index));
+    /// Fails what is older than its deadline. What may have been written stays without an owner; there
+    /// are at most [`IN_FLIGHT_MAX`] such batches.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Owner> {
+        let mut failed = Vec::new();
+        let mut index = 0;
+        while let Some(batch) = self.batches.get_mut(index) {
+            if batch.deadline > now {
+                index += 1;
+            } else if batch.doubtful || batch.stray {
+                failed.extend(batch.owner.take());
+                index += 1;
+            } else {
+                failed.extend(self.give_up(index).owner);
+            }
         }
-        expired
+        failed
     }
 
-    /// Everything, for a producer that ends.
-    pub(super) fn drain(&mut self) -> Vec<Batch> {
-        self.batches.drain(..).collect()
+    /// Everybody who waits, for a producer that ends.
+    pub(super) fn drain(&mut self) -> Vec<Owner> {
+        self.batches
+            .drain(..)
+            .filter_map(|batch| batch.owner)
+            .collect()
     }
 
     fn stall(&mut self) {
@@ -349,6 +366,13 @@ impl Queue {
         self.batches
             .remove(index)
             .expect("the caller found the batch at this index")
+    }
+}
+
+fn done(batch: Batch, resolution: Resolution) -> Answered {
+    match batch.owner {
+        Some(owner) => Answered::Done(owner, resolution),
+        None => Answered::Kept,
     }
 }
 

@@ -146,12 +146,14 @@ impl World {
         self.pushed += 1;
         self.queue.push(NewBatch {
             correlation: self.pushed,
-            number: self.pushed,
             bytes: builder.build().unwrap().to_bytes(),
             records,
-            held_bytes: 0,
             deadline: self.start + Duration::from_secs(self.pushed),
-            settle: oneshot::channel().0,
+            owner: Owner {
+                number: self.pushed,
+                held_bytes: 0,
+                settle: oneshot::channel().0,
+            },
         });
     }
 
@@ -180,9 +182,9 @@ impl World {
         self.broker.append(bytes, correlation)
     }
 
-    fn settle(&mut self, batch: &Batch, fate: Fate) {
-        let before = self.fates.insert(batch.correlation, fate);
-        assert_eq!(before, None, "batch {} has two results", batch.correlation);
+    fn settle(&mut self, owner: &Owner, fate: Fate) {
+        let before = self.fates.insert(owner.number, fate);
+        assert_eq!(before, None, "batch {} has two results", owner.number);
     }
 
     fn send(&mut self) {
@@ -193,8 +195,8 @@ impl World {
     }
 
     fn resume(&mut self) {
-        for (batch, _) in self.queue.resume() {
-            self.settle(&batch, Fate::Refused);
+        for (owner, _) in self.queue.resume() {
+            self.settle(&owner, Fate::Refused);
         }
     }
 
@@ -210,10 +212,10 @@ impl World {
             return;
         };
         match self.queue.answered(correlation, answer) {
-            Answered::Done(batch, Ok(offset)) => {
-                self.settle(&batch, Fate::Written(offset.unwrap().0));
+            Answered::Done(owner, Ok(offset)) => {
+                self.settle(&owner, Fate::Written(offset.unwrap().0));
             }
-            Answered::Done(batch, Err(_)) => self.settle(&batch, Fate::Refused),
+            Answered::Done(owner, Err(_)) => self.settle(&owner, Fate::Refused),
             Answered::Kept => {}
         }
         if self.queue.is_settled_after_failure() {
@@ -252,8 +254,8 @@ impl World {
             return;
         };
         let now = self.start + Duration::from_secs(oldest.correlation);
-        for batch in self.queue.expire(now) {
-            self.settle(&batch, Fate::Expired);
+        for owner in self.queue.expire(now) {
+            self.settle(&owner, Fate::Expired);
         }
         if self.queue.is_settled_after_failure() {
             self.resume();
@@ -286,7 +288,7 @@ impl World {
             self.send();
         }
         assert!(
-            self.queue.is_empty(),
+            self.queue.batches.is_empty(),
             "batches are left: {:?}",
             self.queue.batches
         );

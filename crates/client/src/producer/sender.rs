@@ -15,7 +15,7 @@ use super::{
     Shared,
     lane::{Gathered, Lane},
     link::{Link, LinkEvent},
-    queue::{Answered, Batch, NewBatch, Queue},
+    queue::{Answered, NewBatch, Owner, Queue},
     receipt::Resolution,
 };
 use crate::{Error, admin::acks_into, connection};
@@ -190,8 +190,8 @@ impl Sender {
                 self.shared.forget_topic(&entry.lane.topic);
             }
         }
-        if let Answered::Done(batch, resolution) = entry.queue.answered(correlation, result) {
-            self.settle(slot, batch, resolution);
+        if let Answered::Done(owner, resolution) = entry.queue.answered(correlation, result) {
+            self.settle(slot, owner, resolution);
         }
         self.after_failure(slot);
         self.note(slot);
@@ -255,7 +255,7 @@ impl Sender {
     fn pump(&mut self, slot: usize, now: Instant) -> bool {
         loop {
             let entry = &mut self.queues[slot];
-            if entry.queue.is_empty() && entry.lane.opened().is_none() {
+            if entry.queue.is_settled() && entry.lane.opened().is_none() {
                 return true;
             }
             if !self.link.is_open() {
@@ -301,12 +301,14 @@ impl Sender {
                 self.next_correlation += 1;
                 entry.queue.push(NewBatch {
                     correlation: self.next_correlation,
-                    number: gathered.number,
                     bytes: batch.to_bytes(),
                     records,
-                    held_bytes: gathered.held_bytes,
                     deadline: gathered.opened + self.shared.settings.delivery_timeout,
-                    settle: gathered.settle,
+                    owner: Owner {
+                        number: gathered.number,
+                        held_bytes: gathered.held_bytes,
+                        settle: gathered.settle,
+                    },
                 });
             }
             Err(error) => {
@@ -332,17 +334,17 @@ impl Sender {
         });
         if acks != Acks::None {
             self.unanswered.push_back((correlation, slot));
-        } else if let Some(batch) = entry.queue.hand_over(correlation) {
-            self.settle(slot, batch, Ok(None));
+        } else if let Some(owner) = entry.queue.hand_over(correlation) {
+            self.settle(slot, owner, Ok(None));
         }
     }
 
-    fn settle(&mut self, slot: usize, batch: Batch, resolution: Resolution) {
+    fn settle(&mut self, slot: usize, owner: Owner, resolution: Resolution) {
         let lane = &self.queues[slot].lane;
         let resolution = resolution.map_err(|error| error.about(&lane.topic, lane.partition));
         self.shared
-            .finish(batch.held_bytes, batch.settle, resolution);
-        lane.resolved(batch.number);
+            .finish(owner.held_bytes, owner.settle, resolution);
+        lane.resolved(owner.number);
     }
 
     /// Fails what has waited longer than the delivery timeout.
@@ -368,8 +370,8 @@ impl Sender {
                 lane.resolved(gathered.number);
             }
         }
-        for batch in expired {
-            self.settle(slot, batch, Err(error.clone()));
+        for owner in expired {
+            self.settle(slot, owner, Err(error.clone()));
         }
         self.after_failure(slot);
     }
@@ -391,8 +393,8 @@ impl Sender {
     }
 
     fn resume(&mut self, slot: usize) {
-        for (batch, error) in self.queues[slot].queue.resume() {
-            self.settle(slot, batch, Err(error));
+        for (owner, error) in self.queues[slot].queue.resume() {
+            self.settle(slot, owner, Err(error));
         }
         self.note(slot);
     }
@@ -431,7 +433,7 @@ impl Sender {
             && self
                 .queues
                 .iter()
-                .all(|e| e.queue.is_empty() && e.lane.opened().is_none())
+                .all(|e| e.queue.is_settled() && e.lane.opened().is_none())
     }
 }
 
@@ -440,8 +442,8 @@ impl Drop for Sender {
     fn drop(&mut self) {
         let error = super::ended();
         for slot in 0..self.queues.len() {
-            for batch in self.queues[slot].queue.drain() {
-                self.settle(slot, batch, Err(error.clone()));
+            for owner in self.queues[slot].queue.drain() {
+                self.settle(slot, owner, Err(error.clone()));
             }
         }
         self.shared.stop();
