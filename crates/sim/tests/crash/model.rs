@@ -51,6 +51,11 @@ impl LogBatch {
         }
     }
 
+    /// Whether the checksum of its records is right.
+    pub(crate) fn is_intact(&self) -> bool {
+        Batch::split(self.bytes.clone()).is_ok_and(|batch| batch.verify_crc().is_ok())
+    }
+
     pub(crate) fn stamp(&self) -> Option<ProducerStamp> {
         Header::read(&self.bytes).and_then(|header| header.producer())
     }
@@ -177,18 +182,6 @@ impl PartitionModel {
             ));
         }
         Ok(())
-    }
-
-    /// The batch that was appended at this offset, if what was found there differs from it in a way that
-    /// the checksum of its records shows.
-    pub(crate) fn undamaged(&self, found: LogBatch) -> LogBatch {
-        let intact =
-            Batch::split(found.bytes.clone()).is_ok_and(|batch| batch.verify_crc().is_ok());
-        let known = self.log.iter().find(|known| known.base == found.base);
-        match known {
-            Some(known) if !intact => known.clone(),
-            _ => found,
-        }
     }
 
     /// Takes over what a recovery found, and has made durable.
