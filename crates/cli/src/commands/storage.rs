@@ -15,7 +15,7 @@ use crate::{
     args::storage::{StorageArgs, StorageCommand},
     console::Console,
     error::{Exit, Failure, Outcome},
-    output::{Column, Form, Listing, Row, bytes_text, print_text, print_value, thousands},
+    output::{Column, Form, Listing, Row, bytes_text, counted, print_text, print_value, thousands},
     position::show_timestamp,
 };
 
@@ -177,13 +177,16 @@ fn verify_text(report: &Report) -> String {
         "NOT SOUND"
     };
     format!(
-        "{}{verdict}: {} partitions, {} batches, {} records, {}; journal {} rounds; {}\n",
+        "{}{verdict}: {}, {}, {}, {}; journal {}; {}\n",
         findings_text(&report.findings),
-        report.partitions.len(),
-        thousands(batches),
-        thousands(records),
+        counted(report.partitions.len() as u64, "partition"),
+        counted(batches, "batch"),
+        counted(records, "record"),
         bytes_text(bytes),
-        report.journal.rounds.end - report.journal.rounds.start,
+        counted(
+            report.journal.rounds.end - report.journal.rounds.start,
+            "round"
+        ),
         counts_text(report),
     )
 }

@@ -218,6 +218,16 @@ pub(crate) fn thousands(number: u64) -> String {
     text
 }
 
+/// A number of things: `1 batch`, `12 partitions`, `3,000 records`.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    let ending = match thing {
+        _ if number == 1 => "",
+        _ if thing.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{} {thing}{ending}", thousands(number))
+}
+
 /// A number of bytes with a binary unit: `1.5 MiB`.
 pub(crate) fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -287,6 +297,9 @@ mod tests {
         assert_eq!(thousands(999), "999");
         assert_eq!(thousands(48_210), "48,210");
         assert_eq!(thousands(u64::MAX), "18,446,744,073,709,551,615");
+        assert_eq!(counted(1, "batch"), "1 batch");
+        assert_eq!(counted(0, "batch"), "0 batches");
+        assert_eq!(counted(3_000, "record"), "3,000 records");
         assert_eq!(bytes_text(1023), "1023 B");
         assert_eq!(bytes_text(1536), "1.5 KiB");
         assert_eq!(bytes_text((1 << 20) - 1), "1.0 MiB");

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::broker::{Broker, Done, SIGTERM, run, sapwood};
+use crate::broker::{Broker, Done, SIGTERM, run, sapwood, until};
 
 /// Starts `sapwood ARGS` that is expected to refuse.
 fn refused(args: &[&str], data_dir: &Path) -> Done {
@@ -393,4 +393,48 @@ fn garbage_and_clients_that_die_cost_only_themselves() {
     producer.wait().unwrap();
     broker.run_with(&["topic", "produce", "u"], b"fine\n").ok();
     assert_eq!(broker.values("u"), "fine\n");
+}
+
+#[test]
+fn a_client_that_never_reads_holds_up_nobody() {
+    let broker = Broker::start();
+    let lines = format!("{}\n", "y".repeat(999)).repeat(30_000);
+    broker
+        .run_with(&["topic", "produce", "t"], lines.as_bytes())
+        .ok();
+    let mut silent: Vec<_> = (0..8)
+        .map(|_| {
+            let mut command = broker.command(&["topic", "consume", "t"]);
+            command
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    broker.run_with(&["topic", "produce", "t"], b"last\n").ok();
+    assert_eq!(
+        broker
+            .run(&["topic", "consume", "t", "--from", "-1", "-e"])
+            .ok()
+            .out,
+        "last\n"
+    );
+    for reader in &mut silent {
+        assert!(
+            reader.try_wait().unwrap().is_none(),
+            "it still waits for its reader"
+        );
+        reader.kill().unwrap();
+        reader.wait().unwrap();
+    }
+}
+
+#[test]
+fn records_sent_without_acks_arrive() {
+    let broker = Broker::start();
+    broker
+        .run_with(&["topic", "produce", "t", "--acks", "none"], b"a\n")
+        .ok();
+    until("it arrived", || broker.values("t") == "a\n");
 }

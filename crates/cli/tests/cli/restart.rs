@@ -106,7 +106,7 @@ fn a_clean_stop_leaves_a_sound_directory_that_opens_again() {
     let done = verify(folder.path()).ok();
     assert!(
         done.out
-            .starts_with("sound: 1 partitions, 1 batches, 1 records"),
+            .starts_with("sound: 1 partition, 1 batch, 1 record"),
         "{}",
         done.out
     );

@@ -17,9 +17,8 @@ use crate::{
     console::Console,
     error::{Exit, Failure, Outcome, io_failed, stdout_failed},
     output::{
-        Form, note,
+        Form, counted, note,
         record::{RecordForm, RecordView, RecordWriter},
-        thousands,
     },
     position::{Position, Range},
     session::{self, Interrupt},
@@ -61,8 +60,8 @@ pub(super) async fn run(client: Client, args: ConsumeArgs, console: &Console) ->
     let failed = pump(consumer, &mut printer, args.count, interrupt).await?;
     if console.shows_progress() {
         note(&format!(
-            "{} records in {:.2} s",
-            thousands(printer.records),
+            "{} in {:.2} s",
+            counted(printer.records, "record"),
             started.elapsed().as_secs_f64()
         ));
     }

@@ -8,7 +8,7 @@ use crate::{
     args::topic::{AlterArgs, CreateArgs},
     console::Console,
     error::{Exit, Failure, Outcome},
-    output::{Form, print_text, print_value},
+    output::{Form, counted, print_text, print_value},
 };
 
 /// Creates a topic; durable when it is said to be there.
@@ -97,10 +97,7 @@ fn exists(existing: &Topic, request: &NewTopic) -> Failure {
 
 /// `1 partition`, `12 partitions`.
 pub(super) fn count(partitions: u32) -> String {
-    format!(
-        "{partitions} partition{}",
-        if partitions == 1 { "" } else { "s" }
-    )
+    counted(partitions.into(), "partition")
 }
 
 /// Changes the configuration (all changes or none), then adds partitions.

@@ -9,7 +9,7 @@ use crate::{
     args::topic::{DeleteArgs, TrimArgs},
     console::Console,
     error::{Exit, Failure, Outcome},
-    output::{Column, Form, Listing, Row, bytes_text, note, thousands},
+    output::{Column, Form, Listing, Row, bytes_text, counted, note, thousands},
     position::Position,
     session,
 };
@@ -63,7 +63,10 @@ pub(super) async fn delete(client: Client, args: DeleteArgs, console: &Console) 
         return Ok(Exit::Ok);
     }
     console.say(table("delete", &plan).table(false).trim_end());
-    console.confirm(&format!("Delete {} for good?", what(plan.len(), "topic")))?;
+    console.confirm(&format!(
+        "Delete {} for good?",
+        counted(plan.len() as u64, "topic")
+    ))?;
     let total = plan.len();
     let mut deleted = Vec::new();
     let mut failed = None;
@@ -95,14 +98,10 @@ fn ended(failed: Option<&Error>, done: usize, total: usize, thing: &str) -> Outc
     Err(match done {
         0 => failure.into(),
         done => failure
-            .at(format!("{done} of {} done", what(total, thing)))
+            .at(format!("{done} of {} done", counted(total as u64, thing)))
             .exit(Exit::Partial)
             .into(),
     })
-}
-
-fn what(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 fn delete_row(description: &TopicDescription, action: &str) -> Row {
@@ -220,9 +219,9 @@ pub(super) async fn trim(client: Client, args: TrimArgs, console: &Console) -> O
         let records: u64 = wanted.iter().map(|step| step.deletes()).sum();
         console.say(table("trim").table(false).trim_end());
         console.confirm(&format!(
-            "Delete {} records of {} for good?",
-            thousands(records),
-            count(u32::try_from(wanted.len()).unwrap_or(u32::MAX))
+            "Delete {} of {} for good?",
+            counted(records, "record"),
+            counted(wanted.len() as u64, "partition")
         ))?;
     }
     let request: Vec<_> = wanted
@@ -243,7 +242,7 @@ pub(super) async fn trim(client: Client, args: TrimArgs, console: &Console) -> O
         (Form::Table | Form::Wide, _) => {
             console.say(&format!(
                 "trimmed {} of {}",
-                what(done, "partition"),
+                counted(done as u64, "partition"),
                 args.name
             ));
         }

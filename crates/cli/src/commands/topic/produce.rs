@@ -21,7 +21,7 @@ use crate::{
     console::Console,
     error::{Exit, Failure, Outcome, io_failed},
     input::{self, Format, InputBatch, InputRecord, ReadSummary, Source},
-    output::{Form, print_value, thousands},
+    output::{Form, counted, print_value, thousands},
     pace::Pacer,
     progress::Progress,
     session::Interrupt,
@@ -92,11 +92,12 @@ pub(super) async fn run(client: Client, args: ProduceArgs, console: &Console) ->
     } else {
         console.say(&summary.to_text());
     }
-    match (outcome, closed) {
-        (Err(failure), _) if summary.acknowledged > 0 => Err(failure.exit(Exit::Partial).into()),
-        (Err(failure), _) => Err(failure.into()),
-        // Every receipt was good, so what close says concerns nothing that was sent.
-        (Ok(_), _) => Ok(Exit::Ok),
+    // With acks=none there are no receipts to tell of a failure: closing does.
+    let closed = closed.map_err(|error| Failure::from(&error));
+    match outcome.and_then(|_| closed) {
+        Ok(()) => Ok(Exit::Ok),
+        Err(failure) if summary.acknowledged > 0 => Err(failure.exit(Exit::Partial).into()),
+        Err(failure) => Err(failure.into()),
     }
 }
 
@@ -248,7 +249,7 @@ impl Sender {
             };
             self.progress.read(batch.bytes);
             for record in batch.records {
-                self.wait_for_turn().await;
+                self.wait_for_turn().await?;
                 let record = self.shape.record(record);
                 let receipt = producer
                     .send(record)
@@ -265,14 +266,23 @@ impl Sender {
         }
     }
 
-    /// Holds the rate. The last record of a run is never held back by it.
-    async fn wait_for_turn(&mut self) {
-        let Some(pacer) = &mut self.pacer else { return };
-        let now = self.started.elapsed();
-        if pacer.due() > now {
-            tokio::time::sleep(pacer.due() - now).await;
+    /// Holds the rate; meanwhile the receipts are looked after.
+    ///
+    /// # Errors
+    /// A record that was refused meanwhile.
+    async fn wait_for_turn(&mut self) -> Result<(), Failure> {
+        let Some(pacer) = &mut self.pacer else {
+            return Ok(());
+        };
+        let due = tokio::time::Instant::from_std(self.started + pacer.due());
+        while tokio::time::Instant::now() < due {
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                settled = Self::settle_next(&mut self.receipts, &mut self.acknowledged) => settled?,
+            }
         }
         pacer.sent(self.started.elapsed());
+        Ok(())
     }
 
     /// Takes the results that are there.
@@ -362,9 +372,8 @@ impl Summary {
     fn to_text(&self) -> String {
         let seconds = self.seconds.max(1e-9);
         let mut text = format!(
-            "{} record{} acknowledged by {} in {:.2} s ({} records/s, {:.1} MB/s)",
-            thousands(self.acknowledged),
-            if self.acknowledged == 1 { "" } else { "s" },
+            "{} acknowledged by {} in {:.2} s ({} records/s, {:.1} MB/s)",
+            counted(self.acknowledged, "record"),
             self.topic,
             self.seconds,
             thousands((self.acknowledged as f64 / seconds) as u64),
