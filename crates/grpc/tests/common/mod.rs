@@ -28,7 +28,10 @@ pub(crate) fn broker_options(data_dir: &Path) -> BrokerOptions {
         boot_id: "test".to_owned(),
         ..StoreOptions::default()
     };
-    BrokerOptions { auto_create: true, ..BrokerOptions::new(data_dir, store) }
+    BrokerOptions {
+        auto_create: true,
+        ..BrokerOptions::new(data_dir, store)
+    }
 }
 
 impl Server {
@@ -54,12 +57,21 @@ impl Server {
             let _ = stopped.await;
         });
         let task = tokio::spawn(async { serving.await.expect("serving ends well") });
-        Self { address, broker, stop: Some(stop), task }
+        Self {
+            address,
+            broker,
+            stop: Some(stop),
+            task,
+        }
     }
 
     /// Drains and closes.
     pub(crate) async fn stop(mut self) {
-        self.stop.take().expect("it runs").send(()).expect("it runs");
+        self.stop
+            .take()
+            .expect("it runs")
+            .send(())
+            .expect("it runs");
         self.task.await.expect("serving does not panic");
         self.broker.drain_and_close().await.expect("it closes");
     }
