@@ -94,7 +94,7 @@ pub(super) async fn run(client: Client, args: ProduceArgs, console: &Console) ->
     }
     // With acks=none there are no receipts to tell of a failure: closing does.
     let closed = closed.map_err(|error| Failure::from(&error));
-    match outcome.and_then(|_| closed) {
+    match outcome.and(closed) {
         Ok(()) => Ok(Exit::Ok),
         Err(failure) if summary.acknowledged > 0 => Err(failure.exit(Exit::Partial).into()),
         Err(failure) => Err(failure.into()),
