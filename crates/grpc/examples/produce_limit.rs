@@ -1,0 +1,259 @@
+//! How close produce comes to what tonic itself can do: the same requests, with batches of 1 MiB, to
+//! a service that throws them away (once answering each, once only at the end) and into a broker,
+//! `durability=os` and `fsync`, in turns. Prints medians and ratios.
+//!
+//! ```text
+//! cargo run --release -p sapwood-grpc --example produce_limit -- [ROUNDS] [MIB_A_ROUND] [DIRECTORY]
+//! ```
+
+use std::{
+    error::Error,
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use sapwood_broker::{Broker, BrokerOptions, NewTopic, Progress, StoreOptions};
+use sapwood_grpc::{GrpcOptions, serve};
+use sapwood_model::Timestamp;
+use sapwood_record::{BatchBuilder, Codec, RecordInput};
+use sapwood_rpc::v1::{
+    self,
+    produce_request::Payload,
+    produce_response,
+    produce_service_client::ProduceServiceClient,
+    produce_service_server::{ProduceService, ProduceServiceServer},
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Endpoint, Server},
+};
+
+const BATCH_BYTES: usize = 1 << 20;
+const RECORD_BYTES: usize = 1024;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Answers = Pin<Box<dyn Stream<Item = std::result::Result<v1::ProduceResponse, Status>> + Send>>;
+
+/// Reads everything and keeps nothing.
+#[derive(Clone)]
+struct Discard {
+    answer_each: bool,
+}
+
+#[tonic::async_trait]
+impl ProduceService for Discard {
+    type ProduceStream = Answers;
+
+    async fn produce(
+        &self,
+        request: Request<Streaming<v1::ProduceRequest>>,
+    ) -> std::result::Result<Response<Answers>, Status> {
+        let answer_each = self.answer_each;
+        let answers = request.into_inner().filter_map(move |request| {
+            let answer = request.map(|request| v1::ProduceResponse {
+                correlation_id: request.correlation_id,
+                result: Some(produce_response::Result::Produced(v1::Produced::default())),
+            });
+            std::future::ready(Some(answer).filter(|answer| answer_each || answer.is_err()))
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn append(
+        &self,
+        _request: Request<v1::AppendRequest>,
+    ) -> std::result::Result<Response<v1::AppendResponse>, Status> {
+        Err(Status::unimplemented("only streams are measured"))
+    }
+
+    async fn init_producer(
+        &self,
+        _request: Request<v1::InitProducerRequest>,
+    ) -> std::result::Result<Response<v1::InitProducerResponse>, Status> {
+        Err(Status::unimplemented("only streams are measured"))
+    }
+}
+
+async fn listen() -> Result<(
+    SocketAddr,
+    impl Stream<Item = std::io::Result<tokio::net::TcpStream>>,
+)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let incoming = TcpListenerStream::new(listener).map(|stream| {
+        let stream = stream?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    });
+    Ok((address, incoming))
+}
+
+async fn discarding(answer_each: bool) -> Result<SocketAddr> {
+    let (address, incoming) = listen().await?;
+    let service =
+        ProduceServiceServer::new(Discard { answer_each }).max_decoding_message_size(32 << 20);
+    let server = Server::builder()
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(8 << 20)
+        .max_frame_size(1 << 20)
+        .add_service(service);
+    tokio::spawn(server.serve_with_incoming(incoming));
+    Ok(address)
+}
+
+fn batch() -> Result<Bytes> {
+    let mut builder = BatchBuilder::new(Codec::None);
+    let value = vec![b'v'; RECORD_BYTES];
+    loop {
+        let input = RecordInput {
+            timestamp: Timestamp(1),
+            key: None,
+            value: Some(&value),
+            headers: &[],
+        };
+        if builder.uncompressed_bytes_with(&input) > BATCH_BYTES {
+            return Ok(builder.build()?.to_bytes());
+        }
+        builder.push(input)?;
+    }
+}
+
+/// Uploads `count` batches and waits for the last answer.
+async fn upload(address: SocketAddr, topic: &str, batch: &Bytes, count: u64) -> Result<Cost> {
+    let channel = Endpoint::from_shared(format!("http://{address}"))?
+        .tcp_nodelay(true)
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_frame_size(1 << 20)
+        .connect()
+        .await?;
+    let mut client = ProduceServiceClient::new(channel);
+    let (topic, batch) = (topic.to_owned(), batch.clone());
+    let requests = tokio_stream::iter(0..count).map(move |correlation_id| v1::ProduceRequest {
+        correlation_id,
+        topic: topic.clone(),
+        payload: Some(Payload::Batch(batch.clone())),
+        ..v1::ProduceRequest::default()
+    });
+    let (began, cpu) = (Instant::now(), cpu_seconds()?);
+    let mut answers = client.produce(requests).await?.into_inner();
+    while let Some(answer) = answers.message().await? {
+        if let Some(produce_response::Result::Error(error)) = answer.result {
+            return Err(format!("{}: {}", error.code, error.message).into());
+        }
+    }
+    Ok(Cost {
+        wall: began.elapsed(),
+        cpu: cpu_seconds()? - cpu,
+    })
+}
+
+struct Cost {
+    wall: Duration,
+    /// Of this process: client and server.
+    cpu: f64,
+}
+
+/// User and system time of this process.
+fn cpu_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let after_name = stat.rsplit_once(')').ok_or("no name in /proc/self/stat")?.1;
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    // USER_HZ is 100 on every Linux that Rust knows.
+    Ok(ticks / 100.0)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let rounds: usize = arguments.next().map_or(Ok(7), |text| text.parse())?;
+    let mib: u64 = arguments.next().map_or(Ok(512), |text| text.parse())?;
+    let parent = arguments
+        .next()
+        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = tempfile::tempdir_in(parent)?;
+
+    let store = StoreOptions {
+        boot_id: "example".to_owned(),
+        ..StoreOptions::default()
+    };
+    let options = BrokerOptions::new(dir.path(), store);
+    let broker = Broker::open(options, Arc::new(Progress::default())).await?;
+    let (served, incoming) = listen().await?;
+    tokio::spawn(serve(
+        incoming,
+        broker.clone(),
+        GrpcOptions::default(),
+        std::future::pending(),
+    ));
+    let bare = discarding(false).await?;
+    let answering = discarding(true).await?;
+
+    let batch = batch()?;
+    let modes = [
+        ("bare upload", bare, None),
+        ("bare, answered", answering, None),
+        ("produce os", served, Some("os")),
+        ("produce fsync", served, Some("fsync")),
+    ];
+    let mut costs: Vec<Vec<Cost>> = modes.iter().map(|_| Vec::new()).collect();
+    // The first round warms up: the journal is written for the first time in the background.
+    for round in 0..=rounds {
+        for (mode, (_, address, durability)) in modes.iter().enumerate() {
+            let topic = format!("round-{round}-{mode}");
+            if let Some(durability) = durability {
+                let configs = vec![("durability".to_owned(), (*durability).to_owned())];
+                let topic = NewTopic {
+                    configs,
+                    ..NewTopic::named(&topic)
+                };
+                broker.create_topic(topic).await?;
+            }
+            let cost = upload(*address, &topic, &batch, mib).await?;
+            if durability.is_some() {
+                broker.delete_topic(&topic).await?;
+            }
+            if round > 0 {
+                costs[mode].push(cost);
+            }
+        }
+    }
+
+    let gigabytes = mib as f64 * batch.len() as f64 / 1e9;
+    let best = median(
+        costs[0]
+            .iter()
+            .map(|cost| cost.wall.as_secs_f64())
+            .collect(),
+    );
+    println!(
+        "{rounds} rounds of {mib} batches of {} bytes; medians",
+        batch.len()
+    );
+    for ((name, ..), costs) in modes.iter().zip(&costs) {
+        let wall = median(costs.iter().map(|cost| cost.wall.as_secs_f64()).collect());
+        let cpu = median(costs.iter().map(|cost| cost.cpu).collect());
+        println!(
+            "{name:<16} {:>6.2} GB/s  {:>5.2} of bare  {:>5.2} CPU s/GB",
+            gigabytes / wall,
+            best / wall,
+            cpu / gigabytes
+        );
+    }
+    broker.drain_and_close().await?;
+    Ok(())
+}
