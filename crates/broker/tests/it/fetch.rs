@@ -251,31 +251,27 @@ async fn a_record_that_comes_between_the_read_and_the_parking_is_not_missed() {
     let dir = tempdir().unwrap();
     let broker = open(dir.path()).await;
     create(&broker, "t", &[("durability", "os")]).await;
-    // Each side waits for the other, so that every record races the fetch for it.
+    // Each record is produced when the one before was fetched, so that it races the next fetch; no
+    // later record makes up for a wake-up that was missed.
+    let (fetched, mut wanted) = tokio::sync::mpsc::unbounded_channel();
     let producer = {
         let broker = broker.clone();
         tokio::spawn(async move {
-            for _ in 0..20_000 {
+            while wanted.recv().await.is_some() {
                 produce(&broker, to("t", batch(&["x"]))).await.unwrap();
-                tokio::task::yield_now().await;
             }
         })
     };
-    let mut next = 0;
-    while next < 20_000 {
+    for next in 0..20_000 {
+        fetched.send(()).unwrap();
         let fetch = Fetch {
             wait: LONG,
             ..at_once(vec![from("t", 0, next)])
         };
-        let fetched = tokio::time::timeout(Duration::from_secs(20), broker.fetch(fetch)).await;
-        next = fetched
-            .expect("woken")
-            .pop()
-            .unwrap()
-            .result
-            .unwrap()
-            .next
-            .0;
+        let answer = tokio::time::timeout(Duration::from_secs(20), broker.fetch(fetch)).await;
+        let answer = answer.expect("woken").pop().unwrap().result.unwrap();
+        assert_eq!(answer.next, Offset(next + 1));
     }
+    drop(fetched);
     producer.await.unwrap();
 }
