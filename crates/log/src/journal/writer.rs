@@ -154,9 +154,11 @@ impl Journal {
         self.next_round
     }
 
-    /// The highest generation that a file carries.
+    /// The generation of the file that is being written; 0 before the first round. A file that the last
+    /// process began does not count: its header may be in the page cache and nowhere else.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation_max
+        let current = self.current.as_ref();
+        current.map_or(0, |current| current.header.generation)
     }
 
     /// Whether half of the files or more are in use: a checkpoint is due.

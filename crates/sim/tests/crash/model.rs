@@ -185,14 +185,20 @@ impl PartitionModel {
     }
 
     /// Takes over what a recovery found, and has made durable.
-    pub(crate) fn recovered(&mut self, found: &[LogBatch], end: Offset, epoch: LeaderEpoch) {
+    pub(crate) fn recovered(
+        &mut self,
+        found: &[LogBatch],
+        end: Offset,
+        epoch: LeaderEpoch,
+        ended: End,
+    ) {
         if let Some(in_flight) = self.in_flight.take()
             && found.last() == Some(&in_flight)
         {
             self.log.push(in_flight);
         }
-        if end == self.spec.log_start && self.end != end {
-            // Which batches below the log start are known of is nobody's business any more.
+        if found.is_empty() && ended == End::PowerCut {
+            // The log may have ended below its log start; which producers are known is open then.
             self.producers_from += PRODUCERS;
         }
         self.log.retain(|batch| batch.next <= end);

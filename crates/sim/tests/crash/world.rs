@@ -234,7 +234,7 @@ impl World {
                 "the log was cut and the leader epoch stayed at {epoch}"
             ));
         }
-        model.recovered(&found, bounds.log_end, epoch);
+        model.recovered(&found, bounds.log_end, epoch, ended);
         Ok(())
     }
 
