@@ -2,11 +2,12 @@
 //! bare loops of stores and writes into fresh allocated files that it is built on.
 //!
 //! ```text
-//! cargo run --release -p sapwood-log --example append_segments -- [DIRECTORY [ROUNDS [MIB]]]
+//! cargo run --release -p sapwood-log --example append_segments -- [DIRECTORY [ROUNDS [MIB [WAY]]]]
 //! ```
 //!
-//! Every round runs every way once, in turn, each into new files that are removed afterwards; what is
-//! printed are medians. The bare loops have their blocks allocated before; the partition (durability os,
+//! Every round runs every way (or those whose name has WAY in it) once, in turn, each into new files that are removed afterwards; what is
+//! printed are medians. Everything is synced before it is removed, so that each way finds the same
+//! kind of free memory. The bare loops have their blocks allocated before; the partition (durability os,
 //! segments of 1 GiB) allocates, indexes, starts write-out and rolls as it does in production, with its
 //! store's threads running. `thread` is the CPU time of the appending thread, `process` that of all.
 #![allow(unsafe_code)] // the bare loops that the partition is compared with
@@ -102,11 +103,13 @@ fn main() -> Outcome<()> {
         .next()
         .map_or(Ok(256), |mib| mib.parse::<usize>())?
         << 20;
+    let wanted = arguments.next().unwrap_or_default();
     let dir = tempfile::TempDir::new_in(dir)?;
     let batch = batch()?;
     let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); WAYS.len()];
     for _ in 0..rounds {
-        for ((_, way), costs) in WAYS.iter().zip(&mut costs) {
+        let ways = WAYS.iter().zip(&mut costs);
+        for ((_, way), costs) in ways.filter(|((name, _), _)| name.contains(&wanted)) {
             costs.push(match *way {
                 Way::Partition { tail } => partition(dir.path(), tail, bytes, &batch)?,
                 Way::Mapped { huge, populate } => {
@@ -122,11 +125,19 @@ fn main() -> Outcome<()> {
     );
     let gigabytes = bytes as f64 / 1e9;
     let mut best_bare: f64 = 0.0;
-    for ((name, way), costs) in WAYS.iter().zip(costs) {
+    for ((name, way), costs) in WAYS
+        .iter()
+        .zip(costs)
+        .filter(|(_, costs)| !costs.is_empty())
+    {
         let rate = gigabytes / median(&costs, |cost| cost.wall);
+        let best = costs.iter().map(|cost| cost.wall).min().unwrap_or_default();
+        let best = gigabytes / best.as_secs_f64();
         let thread = median(&costs, |cost| cost.thread) / gigabytes;
         let process = median(&costs, |cost| cost.process) / gigabytes;
-        print!("  {name:24} {rate:6.2} GB/s  {thread:6.3} thread  {process:6.3} process CPU s/GB");
+        print!(
+            "  {name:24} {rate:6.2} GB/s ({best:5.2} best)  {thread:6.3} thread  {process:6.3} process CPU s/GB"
+        );
         match way {
             Way::Mapped { .. } => best_bare = best_bare.max(rate),
             Way::Partition { .. } => print!("  {:5.2} of the best bare stores", rate / best_bare),
@@ -168,6 +179,9 @@ fn partition(dir: &Path, tail: TailKind, bytes: usize, batch: &Batch) -> Outcome
         tail: Some(tail),
         ballast_bytes: 0,
         boot_id: "measurement".to_owned(),
+        // An os topic has no use for the journal, which would be written ahead meanwhile.
+        journal_file_bytes: 64 << 10,
+        journal_files: 2,
         // No checkpoint in the middle: its sync is the disk's time, not the append's.
         os_checkpoint_bytes: u64::MAX,
         os_checkpoint_interval: Duration::from_secs(3600),
@@ -212,6 +226,7 @@ fn pwrite(dir: &Path, bytes: usize, batch: &Batch) -> Outcome<Cost> {
         }
         Ok(())
     })?;
+    file.sync_data()?;
     std::fs::remove_file(path)?;
     Ok(cost)
 }
@@ -248,6 +263,7 @@ fn mapped(dir: &Path, bytes: usize, batch: &Batch, huge: bool, populate: bool) -
         rustix::mm::munmap(start, bytes)?;
         cost
     };
+    file.sync_data()?;
     std::fs::remove_file(path)?;
     Ok(cost)
 }

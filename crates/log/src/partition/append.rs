@@ -19,8 +19,10 @@ use crate::{
     segment::{ActiveSegment, Prepared, Room, SEGMENT_BYTES_MAX, Segment, View},
 };
 
-/// Write-out is started, and maintenance asked for, each time this much was appended.
-pub(super) const WRITE_OUT_BYTES: u64 = 1 << 20;
+/// Write-out is started, and maintenance asked for, each time this much was appended. The largest folio
+/// of the page cache: starting the write-out of a part of one makes the kernel write-protect and write
+/// all of it, and again for the rest.
+pub(super) const WRITE_OUT_BYTES: u64 = 2 << 20;
 
 /// What is to be told once the lock is released.
 #[derive(Debug, Default)]
@@ -300,7 +302,7 @@ impl Partition {
         news: &mut News,
     ) -> Result<(), AppendError> {
         let bytes = batch.size_bytes() as u64;
-        let position = writer.active.append(header, batch).map_err(|error| {
+        let position = writer.active.append(header, batch, now).map_err(|error| {
             let path = self.segment_path(writer.active.base_offset());
             AppendError::Offline {
                 reason: self.fail("write", &path, error),

@@ -26,6 +26,10 @@ pub(super) struct Faults {
     pub(super) read: AtomicBool,
     /// Resident reads find nothing in memory.
     pub(super) cold: AtomicBool,
+    /// What was stored into tails, in order: position and bytes.
+    pub(super) stores: parking_lot::Mutex<Vec<(u64, Vec<u8>)>>,
+    /// Bytes of tails that were populated.
+    pub(super) populated_bytes: AtomicU64,
 }
 
 /// The environment with a disk that obeys the faults.
@@ -38,6 +42,8 @@ pub(super) fn faulty(environment: Environment) -> (Environment, Arc<Faults>) {
         tail_write: AtomicBool::default(),
         read: AtomicBool::default(),
         cold: AtomicBool::default(),
+        stores: parking_lot::Mutex::default(),
+        populated_bytes: AtomicU64::default(),
     });
     let disk = FaultyDisk {
         disk: environment.disk,
@@ -175,12 +181,20 @@ struct FaultyWriter {
 impl TailWriter for FaultyWriter {
     fn write(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
         fail_if(&self.faults.tail_write)?;
+        self.faults.stores.lock().push((position, bytes.to_vec()));
         self.writer.write(position, bytes)
     }
     fn publish(&mut self, word_position: u64, word: [u8; 4], end: u64) -> io::Result<()> {
+        self.faults
+            .stores
+            .lock()
+            .push((word_position, word.to_vec()));
         self.writer.publish(word_position, word, end)
     }
     fn populate(&mut self, range: Range<u64>) {
+        self.faults
+            .populated_bytes
+            .fetch_add(range.end - range.start, Relaxed);
         self.writer.populate(range);
     }
 }

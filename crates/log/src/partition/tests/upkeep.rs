@@ -117,9 +117,16 @@ fn trimming_removes_the_segments_wholly_below() {
     }
     fixture.maintain();
     assert_eq!(logs(&fixture), [0, 2, 4, 6]);
-    fixture.partition.trim(Offset(5)).unwrap();
+    fixture.partition.trim(Offset(4)).unwrap();
     fixture.maintain();
     assert_eq!(logs(&fixture), [4, 6]);
+    fixture.partition.trim(Offset(5)).unwrap();
+    fixture.maintain();
+    assert_eq!(
+        logs(&fixture),
+        [4, 6],
+        "a segment goes when nothing of it is left"
+    );
     let first: Vec<_> = fixture
         .files()
         .into_iter()

@@ -23,6 +23,60 @@ fn batches_get_the_next_offsets_and_the_leader_epoch() {
 }
 
 #[test]
+fn the_length_word_is_stored_last_and_nothing_of_it_before() {
+    let fixture = Fixture::os(1 << 20);
+    fixture.append(&batch(5));
+    fixture.faults.stores.lock().clear();
+    fixture.append(&batch(300));
+    let mut stores = std::mem::take(&mut *fixture.faults.stores.lock());
+    let word = batch(5).size_bytes() as u64 + 8;
+    let (position, bytes) = stores.pop().unwrap();
+    assert_eq!(
+        (position, bytes),
+        (word, (batch(300).header().length()).to_be_bytes().to_vec())
+    );
+    let before = stores
+        .iter()
+        .flat_map(|(position, bytes)| (*position..).zip(bytes));
+    let (in_word, other): (Vec<_>, Vec<_>) =
+        before.partition(|(position, _)| (word..word + 4).contains(position));
+    assert!(
+        in_word.iter().all(|(_, byte)| **byte == 0),
+        "recovery takes it for the proof"
+    );
+    assert_eq!(
+        other.len(),
+        batch(300).size_bytes() - 4,
+        "everything else is there"
+    );
+}
+
+#[test]
+fn pages_are_populated_for_quick_writers_only() {
+    for (pause_ms, populated) in [(1, true), (2000, false)] {
+        let fixture = Fixture::os(1 << 30);
+        for n in 0..80 {
+            let now = Timestamp(NOW.0 + n * pause_ms);
+            fixture
+                .partition
+                .append(&batch(100_000), AppendOptions::default(), now)
+                .unwrap();
+            fixture.maintain();
+        }
+        let bytes = fixture.faults.populated_bytes.load(Relaxed);
+        assert_eq!(
+            bytes > 0,
+            populated,
+            "{bytes} bytes at a pause of {pause_ms} ms"
+        );
+        let allocated = std::fs::metadata(fixture.path("00000000000000000000.log"))
+            .unwrap()
+            .len();
+        assert!(bytes <= allocated);
+    }
+}
+
+#[test]
 fn nothing_is_allocated_before_the_first_append_and_64_kib_with_it() {
     let fixture = Fixture::os(1 << 30);
     assert!(fixture.files().is_empty());
