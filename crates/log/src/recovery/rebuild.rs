@@ -36,7 +36,12 @@ impl Replay {
         now: &Circumstances,
     ) -> io::Result<Result<Rebuilt, OfflineReason>> {
         let start = self.start();
-        let (producers, epochs) = self.decoded()?;
+        let (mut producers, epochs) = self.decoded()?;
+        if start.offset > self.checkpoint.end {
+            // What was appended between the two is not looked at. A producer that is not known may go
+            // on anywhere; one that is known too little of would be refused for good.
+            producers = ProducerTable::default();
+        }
         let index = match self.load_index(disk, &start)? {
             Ok(index) => index,
             Err(reason) => return Ok(Err(reason)),

@@ -126,6 +126,35 @@ impl PartitionModel {
         self.power_floor = self.end;
     }
 
+    /// Bounds and batches, for people.
+    pub(crate) fn describe(&self) -> String {
+        let batches = self.log.iter().map(|batch| match batch.stamp() {
+            Some(ProducerStamp {
+                id,
+                base_sequence,
+                last_sequence,
+                ..
+            }) => {
+                let (base, next, id) = (batch.base, batch.next, id.0);
+                format!("{base}..{next} (producer {id}: {base_sequence} to {last_sequence})")
+            }
+            None => format!("{}..{}", batch.base, batch.next),
+        });
+        let batches: Vec<String> = batches.collect();
+        let PartitionModel {
+            spec,
+            end,
+            kill_floor,
+            power_floor,
+            ..
+        } = self;
+        let (start, durability) = (spec.log_start, spec.config.durability);
+        format!(
+            "{durability:?}, log start {start}, end {end}, floors {kill_floor} and {power_floor}: {}",
+            batches.join(", ")
+        )
+    }
+
     /// A producer's batches that are in the log, oldest first.
     pub(crate) fn batches_of(&self, producer: ProducerId) -> Vec<(ProducerStamp, Offset)> {
         let stamps = self

@@ -550,7 +550,12 @@ impl World {
                 model.in_flight = None;
                 self.refused += 1;
             }
-            Err(error) => return Err(format!("{key:?}: {stamped:?} is not appended: {error}")),
+            Err(error) => {
+                let model = model.describe();
+                return Err(format!(
+                    "{key:?}: {stamped:?} is not appended: {error}; {model}"
+                ));
+            }
         }
         Ok(())
     }
