@@ -32,7 +32,7 @@ mod store;
 
 pub use recovery::{CutLog, RecoveryReport};
 pub use store::{
-    DataDir, FORMAT_VERSION, JournalStep, LOCK_FILE, Known, OpenError, Progress, Store, StoreError,
+    DataDir, FORMAT_VERSION, JournalStep, Known, LOCK_FILE, OpenError, Progress, Store, StoreError,
     StoreOptions,
 };
 
