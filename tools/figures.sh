@@ -23,9 +23,9 @@ for example in append_limits append_segments; do
   echo "== $example"
   "$target/release/examples/$example" "$TMPDIR"
 done
-for example in validate_cost produce_limit; do
-  echo "== $example"
-  "$target/release/examples/$example"
-done
+echo "== validate_cost"
+"$target/release/examples/validate_cost"
+echo "== produce_limit"
+"$target/release/examples/produce_limit" 5 512 "$TMPDIR"
 echo "== a broker of its own, over gRPC"
 "$target/release/examples/figures" "$target/release/sapwood" 2>/dev/null
