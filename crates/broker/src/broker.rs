@@ -28,7 +28,8 @@ use crate::{
 ///
 /// It needs a tokio runtime with its timer. [`Broker::drain_and_close`] ends it in order; when the
 /// last clone is dropped without that, it ends like a killed process: what was acknowledged is
-/// there when the directory is opened again.
+/// there when the directory is opened again. That drop waits for the store's threads, at most as
+/// long as a sync takes, and the directory stays locked until background work in progress is over.
 #[derive(Debug, Clone)]
 pub struct Broker {
     pub(crate) core: Arc<Core>,

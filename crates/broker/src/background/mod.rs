@@ -10,6 +10,8 @@
 
 mod deletions;
 mod producers;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{

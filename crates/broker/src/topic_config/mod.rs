@@ -180,6 +180,14 @@ impl TopicDefaults {
             fsync_batch_bytes_max,
             producer_expiration,
         };
+        // A small journal makes for a small default, so that a topic can be created without a thought.
+        let batch_bytes = keys::find("max.message.bytes").expect("the key is in the table");
+        let usual = value::whole(batch_bytes.default).map_or(0, i64::unsigned_abs);
+        if usual > fsync_batch_bytes_max {
+            defaults
+                .values
+                .insert(batch_bytes.name, fsync_batch_bytes_max.to_string());
+        }
         let checked = defaults.create(values)?;
         for (name, value) in checked {
             let key = keys::find(&name).expect("create checked the name");

@@ -154,3 +154,32 @@ fn stored_values_that_are_no_longer_accepted_do_not_stop_a_start() {
     assert_eq!(config.log.segment_bytes, 1 << 30);
     assert_eq!(config.batch_bytes_max, 32 << 20);
 }
+
+#[test]
+fn a_small_journal_makes_for_small_batches_without_being_asked() {
+    let small = |values: &[(&str, &str)]| {
+        let expiration = Duration::from_secs(1);
+        TopicDefaults::new(&pairs(values), ReplicationPolicy::Refuse, 4096, expiration)
+    };
+    let defaults = small(&[]).unwrap();
+    assert_eq!(
+        defaults.resolve("t", &BTreeMap::new()).batch_bytes_max,
+        4096
+    );
+    let entries = defaults.entries(&BTreeMap::new());
+    let entry = entries
+        .iter()
+        .find(|entry| entry.key == "max.message.bytes")
+        .unwrap();
+    assert_eq!(
+        (&*entry.value, entry.source),
+        ("4096", ConfigSource::Broker)
+    );
+    // Who asks for more is told.
+    assert!(small(&[("max.message.bytes", "4097")]).is_err());
+    assert!(
+        defaults
+            .create(&pairs(&[("max.message.bytes", "4097")]))
+            .is_err()
+    );
+}
