@@ -25,19 +25,24 @@ const WINDOW_BYTES: u32 = 4 << 20;
 const PARTITIONS: u32 = 1000;
 const PRODUCERS: u64 = 100;
 
-/// Batches of 1 MiB to an fsync topic and to an os topic.
+/// Batches of 1 MiB to fsync topics and to os topics of one broker, in turns; each topic is deleted before
+/// the next begins.
 pub(crate) async fn batches(binary: &Path, rounds: usize, table: &mut Table) -> Outcome<()> {
     const COUNT: usize = 512;
+    /// More than the journal holds: after this its files were all written from end to end.
+    const WARM_UP: usize = 300;
     let batch = batch(1023, 1024)?;
+    let broker = Broker::start(binary)?;
+    let admin = broker.client()?.admin();
+    create(&admin, "warm-up", 1, "fsync").await?;
+    send(&broker, "warm-up", &batch, WARM_UP, |_| 0).await?;
+    admin.delete_topic("warm-up").await?;
     let (mut fsync, mut os) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         for (durability, seconds) in [("fsync", &mut fsync), ("os", &mut os)] {
-            let broker = Broker::start(binary)?;
-            let admin = broker.client()?.admin();
             create(&admin, "load", 1, durability).await?;
-            // Not measured: the journal's files are being prewritten, the first pages are new.
-            send(&broker, "load", &batch, 64, |_| 0).await?;
             seconds.push(send(&broker, "load", &batch, COUNT, |_| 0).await?);
+            admin.delete_topic("load").await?;
         }
     }
     let mb = (COUNT * batch.len()) as f64 / 1e6;
