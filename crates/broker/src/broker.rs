@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use crate::{
     BrokerOptions,
     background::Background,
-    catalog::{Ballast, Catalog, CatalogOpenError, TopicRecord},
+    catalog::{Catalog, CatalogOpenError, Host, TopicRecord},
     drain::{Gate, Status},
     limits::Budget,
     metrics::{Metrics, MetricsSnapshot, PartitionMetrics, TopicCounters, TopicMetrics},
@@ -275,16 +275,20 @@ fn topic_metrics(topic: &Topic) -> TopicMetrics {
     }
 }
 
-/// The store's ballast, for the catalog.
+/// The store, for the catalog.
 #[derive(Debug)]
-struct StoreBallast(Arc<Store>);
+struct StoreHost(Arc<Store>);
 
-impl Ballast for StoreBallast {
+impl Host for StoreHost {
     fn with_ballast(
         &self,
         operation: &mut dyn FnMut() -> std::io::Result<()>,
     ) -> std::io::Result<()> {
         self.0.with_ballast(operation)
+    }
+
+    fn failed(&self, reason: &str) {
+        self.0.make_read_only(reason);
     }
 }
 
@@ -307,7 +311,7 @@ impl Core {
         let catalog = Catalog::open(environment.clone(), path, dir.id())?;
         let known = known(&catalog, &defaults);
         let (store, recovery) = Store::open(dir, options.store.clone(), known, progress)?;
-        catalog.set_ballast(Arc::new(StoreBallast(store.clone())));
+        catalog.set_host(Arc::new(StoreHost(store.clone())));
         store.start();
         let core = Self {
             budget: Budget::new(options.request_bytes_max, options.connection_bytes_max),

@@ -545,3 +545,28 @@ fn a_live_topic_changes_its_durability_without_losing_anything() {
     let partition = store.partition(os.topic_id, os.partition).unwrap();
     assert_eq!(values(&partition), numbered(0..80));
 }
+
+#[test]
+fn what_a_failed_creation_left_is_in_nobodys_way() {
+    let dir = TempDir::new().unwrap();
+    let (store, _) = open(dir.path(), "a", &[]);
+    let mine = spec(1, Durability::Fsync);
+    let other = PartitionSpec {
+        topic_id: TopicId(7),
+        ..mine.clone()
+    };
+    let folder = dir.path().join("topics/t1-0");
+    for left_by in [&mine, &other] {
+        fs::create_dir(&folder).unwrap();
+        let metadata = format!("version: 0\ntopic_id: {}\n", left_by.topic_id);
+        fs::write(folder.join("partition.metadata"), metadata).unwrap();
+        let partition = store.create_partition(mine.clone()).unwrap();
+        fill(&partition, 0..3);
+        commit(&store);
+        drop(partition);
+        store.delete_topic(&mine.topic, mine.topic_id).unwrap();
+    }
+    assert!(store.read_only().is_none());
+    let aside = dir.path().join("quarantine/t1-0/partition.metadata");
+    assert!(aside.exists(), "what another topic left is kept");
+}

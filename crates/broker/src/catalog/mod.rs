@@ -39,10 +39,13 @@ const ALLOCATION_BYTES: u64 = 64 << 10;
 /// The log is not compacted below this length.
 const COMPACTION_BYTES_MIN: u64 = 1 << 20;
 
-/// Gives up reserved space when the disk is full. The store does; it is opened after the catalog.
-pub(crate) trait Ballast: Send + Sync + fmt::Debug {
+/// The data directory that the catalog's file lies in: the store, which is opened after the catalog.
+pub(crate) trait Host: Send + Sync + fmt::Debug {
     /// Runs `operation`; when the disk is full, releases the ballast and runs it once more.
     fn with_ballast(&self, operation: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
+
+    /// A write or a sync of the catalog has failed: nothing may be written to the directory any more.
+    fn failed(&self, reason: &str);
 }
 
 /// The catalog of one data directory. Every method blocks for its file.
@@ -57,7 +60,7 @@ pub(crate) struct Catalog {
     /// Why nothing can be proposed any more: after a failed write or sync nobody knows what the file
     /// holds. The first reason is kept.
     failed: OnceLock<Arc<str>>,
-    ballast: OnceLock<Arc<dyn Ballast>>,
+    host: OnceLock<Arc<dyn Host>>,
 }
 
 #[derive(Debug)]
@@ -209,14 +212,14 @@ impl Catalog {
             inner: Mutex::new(inner),
             proposed: Mutex::default(),
             failed: OnceLock::new(),
-            ballast: OnceLock::new(),
+            host: OnceLock::new(),
         })
     }
 
     /// Where reserved space comes from on a full disk, once it is there.
-    pub(crate) fn set_ballast(&self, ballast: Arc<dyn Ballast>) {
-        if self.ballast.set(ballast).is_err() {
-            unreachable!("the ballast is set once, when the store is open");
+    pub(crate) fn set_host(&self, host: Arc<dyn Host>) {
+        if self.host.set(host).is_err() {
+            unreachable!("the host is set once, when the store is open");
         }
     }
 
@@ -335,14 +338,17 @@ impl Catalog {
             error!(%reason, "the catalog is read-only until a restart");
             reason
         });
+        if let Some(host) = self.host.get() {
+            host.failed(reason);
+        }
         CatalogError::ReadOnly {
             reason: reason.clone(),
         }
     }
 
     fn with_ballast(&self, operation: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
-        match self.ballast.get() {
-            Some(ballast) => ballast.with_ballast(operation),
+        match self.host.get() {
+            Some(host) => host.with_ballast(operation),
             None => operation(),
         }
     }

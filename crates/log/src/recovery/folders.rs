@@ -85,15 +85,13 @@ pub(super) fn sweep(
     Ok(problems)
 }
 
-/// Makes a partition's folder under a temporary name: `fill` completes it, then it is renamed.
-/// Not durable before the folder of folders is synced.
+/// Makes a partition's folder under a temporary name, which [`publish`] changes into its own.
 pub(crate) fn make(
     disk: &dyn Disk,
     topics: &Path,
     spec: &PartitionSpec,
     sync: bool,
-) -> io::Result<PathBuf> {
-    let folder = topics.join(folder_of(spec));
+) -> io::Result<()> {
     let temporary = topics.join(format!("{}{NEW_SUFFIX}", folder_of(spec)));
     match disk.create_dir(&temporary) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -108,14 +106,35 @@ pub(crate) fn make(
         metadata.sync_data()?;
         disk.sync_dir(&temporary)?;
     }
-    Ok(folder)
+    Ok(())
 }
 
-/// Gives a folder made by [`make`] its name.
-pub(crate) fn publish(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
-    let mut temporary = folder.as_os_str().to_owned();
-    temporary.push(NEW_SUFFIX);
-    disk.rename(Path::new(&temporary), folder)
+/// Gives a folder made by [`make`] its name. Nothing of this store uses that name: what stands there
+/// was left by a creation or a deletion that failed half-way.
+pub(crate) fn publish(disk: &dyn Disk, root: &Path, spec: &PartitionSpec) -> io::Result<()> {
+    let name = folder_of(spec);
+    let folder = root.join(TOPICS).join(&name);
+    let temporary = root.join(TOPICS).join(format!("{name}{NEW_SUFFIX}"));
+    match disk.rename(&temporary, &folder) {
+        Err(e) if is_taken(&e) => {}
+        renamed => return renamed,
+    }
+    if read_topic_id(disk, &folder)? == Some(spec.topic_id) {
+        // An earlier try of this creation; nothing was appended to it.
+        remove_tree(disk, &folder)?;
+    } else {
+        let to = free_name(disk, &root.join(QUARANTINE), &name)?;
+        disk.rename(&folder, &to)?;
+        error!(folder = %name, moved_to = %to.display(), "a folder stood in the way; set aside");
+    }
+    disk.rename(&temporary, &folder)
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+    )
 }
 
 /// The name of a partition's folder.

@@ -192,7 +192,7 @@ fn begin(
         if !there.contains(&name) {
             // A crash came between the catalog's record and the folder, or took the folder's name.
             make(disk, &topics, spec, true)
-                .and_then(|folder| publish(disk, &folder))
+                .and_then(|()| publish(disk, input.root, spec))
                 .map_err(OpenError::io(&folder))?;
         }
         let key = (spec.topic_id, spec.partition);

@@ -228,7 +228,7 @@ impl Store {
                 disk.sync_filesystem(&topics)?;
             }
             for spec in &specs {
-                recovery::publish(disk, &topics.join(recovery::folder_of(spec)))?;
+                recovery::publish(disk, inner.dir.path(), spec)?;
             }
             disk.sync_dir(&topics)
         });
@@ -386,6 +386,12 @@ impl Store {
     /// Whether the ballast's space is given up: the disk is, or was until now, full.
     pub fn is_out_of_ballast(&self) -> bool {
         self.inner.ballast.is_released()
+    }
+
+    /// Makes the data directory read-only until it is opened again: a write or a sync of a file that
+    /// belongs to it, but not to the store, has failed. The first reason is kept.
+    pub fn make_read_only(&self, reason: &str) {
+        self.inner.fail(reason);
     }
 
     /// Why the data directory takes no more appends, once it does not.
