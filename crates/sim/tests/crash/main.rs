@@ -7,8 +7,10 @@
 #![allow(clippy::unwrap_used)] // clippy knows test functions, not their helpers
 
 mod damage;
+mod disks;
 mod forger;
 mod model;
+mod records;
 mod workload;
 mod world;
 

@@ -6,15 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sapwood_log::io::{Clock, Disk};
+use sapwood_log::io::Disk;
 use sapwood_log::{
-    AppendError, AppendOptions, DataDir, JournalStep, LogConfig, Partition, PartitionObserver,
-    PartitionSpec, PartitionState, Progress, Read, ReadLimits, ReadMode, RecoveryReport, Store,
-    StoreOptions,
+    DataDir, LogConfig, Partition, PartitionObserver, PartitionSpec, PartitionState, Progress,
+    Read, ReadLimits, ReadMode, RecoveryReport, Store, StoreOptions,
 };
 use sapwood_model::{Durability, Offset, PartitionId, TopicId, TopicName};
 use sapwood_record::{Batch, batches};
-use sapwood_sim::{Machine, PAGE_BYTES, Rng, SimDisk};
+use sapwood_sim::{Machine, Rng, SimDisk};
 
 use crate::model::{End, Key, LogBatch, Model, PartitionModel};
 
@@ -57,14 +56,14 @@ pub(crate) struct World {
     /// The disk has failed, or is full: calls may fail, promises still hold.
     pub(crate) faulty: bool,
     pub(crate) segment_bytes: u64,
-    store: Option<Arc<Store>>,
-    partitions: BTreeMap<Key, Arc<Partition>>,
+    pub(crate) store: Option<Arc<Store>>,
+    pub(crate) partitions: BTreeMap<Key, Arc<Partition>>,
     moves: Arc<Moves>,
     pub(crate) tally: Tally,
     /// Appends that a faulty or full disk refused.
-    refused: u64,
+    pub(crate) refused: u64,
     /// Topics that may wait for the journal although the catalog says os: becoming fsync failed.
-    half_switched: BTreeSet<Key>,
+    pub(crate) half_switched: BTreeSet<Key>,
 }
 
 /// What a workload reached, so that one that reaches nothing is noticed.
@@ -128,7 +127,7 @@ impl World {
         Path::new(DATA).join("journal")
     }
 
-    fn options(&self) -> StoreOptions {
+    pub(crate) fn options(&self) -> StoreOptions {
         StoreOptions {
             ballast_bytes: 16 * 1024,
             journal_file_bytes: 64 * 1024,
@@ -140,7 +139,7 @@ impl World {
 
     /// Takes the copies that the disk made during the call that just returned, while the model still
     /// says what was promised before it, and then what the call has promised.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let moves = std::mem::take(&mut *self.moves.0.lock());
         for captured in self.machine.disk.take_captured() {
             let mut model = self.model.clone();
@@ -161,8 +160,6 @@ impl World {
         }
         apply(&mut self.model, moves.iter());
     }
-
-    // --- start and stop ---
 
     /// Opens the data directory and checks everything against what the last process left.
     pub(crate) fn open(&mut self) -> Outcome<RecoveryReport> {
@@ -312,97 +309,6 @@ impl World {
         }
     }
 
-    // --- a disk that is full ---
-
-    /// Leaves room for this many pages, and lets calls fail from now on as a full disk may make them.
-    pub(crate) fn fill_disk(&mut self, pages: u64) -> Outcome {
-        let space = self
-            .machine
-            .disk
-            .space(Path::new(DATA))
-            .map_err(|error| error.to_string())?;
-        let used = space.total_bytes - space.free_bytes;
-        self.machine
-            .disk
-            .set_capacity(Some(used + pages * PAGE_BYTES));
-        self.faulty = true;
-        self.refused = 0;
-        Ok(())
-    }
-
-    /// A full disk takes nothing offline and nothing read-only, and a topic can be deleted. Returns how
-    /// many appends it refused.
-    pub(crate) fn check_full(&mut self) -> Outcome<u64> {
-        if let Some(reason) = self.store()?.read_only() {
-            return Err(format!(
-                "a full disk made the data directory read-only: {reason}"
-            ));
-        }
-        for (key, partition) in &self.partitions {
-            if let PartitionState::Offline { reason } = partition.state() {
-                return Err(format!("a full disk took {key:?} offline: {reason}"));
-            }
-        }
-        let topic = self.model.names.keys().next().copied().ok_or("no topics")?;
-        self.faulty = false;
-        self.delete_topic(topic)?;
-        Ok(self.refused)
-    }
-
-    // --- a disk that is damaged ---
-
-    /// Opens after a byte of this file was changed. `None` if the start is refused, which must not be
-    /// for one partition's sake; else how many partitions are offline. What is online has everything.
-    pub(crate) fn open_damaged(&mut self, path: &Path) -> Outcome<Option<usize>> {
-        let in_topics = path.starts_with(Path::new(DATA).join("topics"));
-        let dir = DataDir::open(self.machine.environment(), Path::new(DATA));
-        let opened = dir.and_then(|dir| {
-            Store::open(
-                dir,
-                self.options(),
-                self.model.known(),
-                &Progress::default(),
-            )
-        });
-        let (store, report) = match opened {
-            Ok(opened) => opened,
-            Err(error) if in_topics => return Err(format!("the store does not open: {error}")),
-            Err(_) => return Ok(None),
-        };
-        let mut offline = 0;
-        for (key, model) in &self.model.partitions {
-            let partition = store
-                .partition(key.0, key.1)
-                .ok_or_else(|| format!("{key:?} is not there"))?;
-            let found = read_all_unchecked(&partition);
-            let state = partition.state();
-            let is_its_file = path.starts_with(partition_folder(model));
-            match (found, state) {
-                (_, PartitionState::Offline { reason }) if in_topics && !is_its_file => {
-                    return Err(format!("{key:?} is offline too: {reason}"));
-                }
-                (_, PartitionState::Offline { reason }) => {
-                    if !reason.to_string().contains(DATA) {
-                        return Err(format!("{key:?} is offline and names no file: {reason}"));
-                    }
-                    offline += 1;
-                }
-                (Err(error), PartitionState::Online) => return Err(format!("{key:?}: {error}")),
-                // The client sees from the checksum that a batch was changed where it lay.
-                (Ok(found), _) if !found.iter().all(LogBatch::is_intact) => {}
-                (Ok(found), PartitionState::Online) => {
-                    let end = partition.bounds().log_end;
-                    model
-                        .check(&found, end, self.model.ended)
-                        .map_err(|error| format!("{key:?}: {error}; {report:?}"))?;
-                }
-            }
-        }
-        Ok(Some(offline))
-    }
-
-    // --- topics ---
-
     pub(crate) fn create_topic(
         &mut self,
         name: &str,
@@ -513,179 +419,6 @@ impl World {
         self.settle();
         trimmed.map_err(|error| format!("{key:?} is not trimmed to {to}: {error}"))
     }
-
-    // --- records ---
-
-    pub(crate) fn append(&mut self, key: Key, batch: &Batch, urgent: bool) -> Outcome {
-        let Some(partition) = self.partition(key) else {
-            return Ok(());
-        };
-        let now = self.machine.clock.now();
-        let Some(model) = self.model.partitions.get_mut(&key) else {
-            return Ok(());
-        };
-        let stamped = LogBatch::stamped(batch, model.end, partition.leader_epoch());
-        model.in_flight = Some(stamped.clone());
-        let options = AppendOptions {
-            expected_end: None,
-            urgent,
-        };
-        let appended = partition.append(batch, options, now);
-        if let Ok(appended) = &appended
-            && (appended.duplicate || appended.base_offset != stamped.base)
-        {
-            return Err(format!("{key:?}: {appended:?} for {stamped:?}"));
-        }
-        // The high watermark of an os topic has moved; before it is noted, the batch is.
-        self.settle();
-        let model = self.model.partitions.get_mut(&key).ok_or("unknown")?;
-        match appended {
-            Ok(_) => {
-                model.in_flight = None;
-                model.end = stamped.next;
-                model.log.push(stamped);
-            }
-            Err(AppendError::Offline { .. }) if self.faulty => {} // how far it came is not known
-            Err(_) if self.faulty => {
-                model.in_flight = None;
-                self.refused += 1;
-            }
-            Err(error) => {
-                let model = model.describe();
-                return Err(format!(
-                    "{key:?}: {stamped:?} is not appended: {error}; {model}"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends a batch again that is in the log.
-    pub(crate) fn retry(&mut self, key: Key, batch: &Batch, base: Offset) -> Outcome {
-        let Some(partition) = self.partition(key) else {
-            return Ok(());
-        };
-        let now = self.machine.clock.now();
-        let appended = partition.append(batch, AppendOptions::default(), now);
-        self.settle();
-        match appended {
-            Ok(appended) if appended.duplicate && appended.base_offset == base => Ok(()),
-            Err(AppendError::Offline { .. } | AppendError::ReadOnly { .. }) if self.faulty => {
-                Ok(())
-            }
-            other => Err(format!(
-                "{key:?}: a retry of the batch at {base} came to {other:?}"
-            )),
-        }
-    }
-
-    // --- steps of the background ---
-
-    pub(crate) fn step_journal(&mut self) -> Outcome<JournalStep> {
-        let step = self.store()?.step_journal();
-        self.settle();
-        if step == JournalStep::ReadOnly && !self.faulty {
-            return Err(format!("read-only: {:?}", self.store()?.read_only()));
-        }
-        Ok(step)
-    }
-
-    /// Everything that waits becomes durable.
-    pub(crate) fn flush(&mut self) -> Outcome {
-        loop {
-            match self.step_journal()? {
-                JournalStep::Synced => {}
-                JournalStep::Full => {
-                    let before = self.store()?.metrics().journal_rounds.get();
-                    self.step_maintenance()?;
-                    let step = self.step_journal()?;
-                    let after = self.store()?.metrics().journal_rounds.get();
-                    if step == JournalStep::Full && before == after {
-                        return if self.faulty {
-                            Ok(())
-                        } else {
-                            Err("stays full".to_owned())
-                        };
-                    }
-                }
-                JournalStep::Idle => break,
-                JournalStep::ReadOnly => return Ok(()),
-            }
-        }
-        for (key, partition) in &self.partitions {
-            let bounds = partition.bounds();
-            let online = matches!(partition.state(), PartitionState::Online);
-            if online && bounds.high_watermark != bounds.log_end {
-                return Err(format!("{key:?}: the journal is idle and {bounds:?}"));
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn step_maintenance(&mut self) -> Outcome {
-        let done = self.store()?.step_maintenance();
-        self.settle();
-        match done {
-            Err(error) if !self.faulty => Err(format!("maintenance: {error}")),
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn checkpoint(&mut self) -> Outcome {
-        let done = self.store()?.checkpoint();
-        self.settle();
-        match done {
-            Ok(()) => {
-                for (key, partition) in &self.partitions {
-                    let online = matches!(partition.state(), PartitionState::Online);
-                    if let Some(model) = self.model.partitions.get_mut(key).filter(|_| online) {
-                        model.power_floor = model.end;
-                    }
-                }
-                Ok(())
-            }
-            Err(_) if self.faulty => Ok(()),
-            Err(error) => Err(format!("checkpoint: {error}")),
-        }
-    }
-
-    /// What can be read now is what was appended, and ends at the high watermark.
-    pub(crate) fn check_live(&mut self, key: Key, bytes_max: usize) -> Outcome {
-        let Some(partition) = self.partition(key) else {
-            return Ok(());
-        };
-        let bounds = partition.bounds();
-        let found = match read_all(&partition, bytes_max) {
-            Ok(found) => found,
-            Err(_) if self.faulty && self.partition(key).is_none() => return Ok(()),
-            Err(error) => return Err(format!("{key:?}: {error}")),
-        };
-        let model = &self.model.partitions[&key];
-        if bounds.log_end != model.end || bounds.log_start != model.spec.log_start {
-            return Err(format!(
-                "{key:?}: {bounds:?}, expected the end {}",
-                model.end
-            ));
-        }
-        let is_os = model.durability() == Durability::Os && !self.half_switched.contains(&key);
-        if is_os && bounds.high_watermark != bounds.log_end {
-            return Err(format!("{key:?}: os topic with {bounds:?}"));
-        }
-        let visible = bounds.high_watermark;
-        let end = found.last().map_or(bounds.log_start, |last| last.next);
-        if end > visible {
-            return Err(format!(
-                "{key:?}: read to {end}, the high watermark is {visible}"
-            ));
-        }
-        let shown = PartitionModel {
-            kill_floor: visible.min(end),
-            ..model.clone()
-        };
-        shown
-            .check(&found, end, End::Kill)
-            .map_err(|error| format!("{key:?}: {error}"))
-    }
 }
 
 fn apply<'a>(model: &mut Model, moves: impl Iterator<Item = &'a (Key, Offset, u64)>) {
@@ -696,13 +429,8 @@ fn apply<'a>(model: &mut Model, moves: impl Iterator<Item = &'a (Key, Offset, u6
     }
 }
 
-fn partition_folder(model: &PartitionModel) -> PathBuf {
-    let name = format!("{}-{}", model.spec.topic, model.spec.partition);
-    Path::new(DATA).join("topics").join(name)
-}
-
 /// Everything that can be read, in answers of about this many bytes.
-fn read_all(partition: &Partition, bytes_max: usize) -> Outcome<Vec<LogBatch>> {
+pub(crate) fn read_all(partition: &Partition, bytes_max: usize) -> Outcome<Vec<LogBatch>> {
     let found = read_batches(partition, bytes_max)?;
     for batch in &found {
         batch.verify_crc().map_err(|error| error.to_string())?;
@@ -711,7 +439,7 @@ fn read_all(partition: &Partition, bytes_max: usize) -> Outcome<Vec<LogBatch>> {
 }
 
 /// As [`read_all`], also where checksums are wrong.
-fn read_all_unchecked(partition: &Partition) -> Outcome<Vec<LogBatch>> {
+pub(crate) fn read_all_unchecked(partition: &Partition) -> Outcome<Vec<LogBatch>> {
     Ok(read_batches(partition, 1 << 20)?
         .iter()
         .map(LogBatch::read)
