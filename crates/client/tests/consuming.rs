@@ -1,5 +1,10 @@
 //! The consumer against a broker on a real socket.
 
+// Helpers are outside of test functions; a failure in them is a failed test all the same.
+#![allow(clippy::unwrap_used)]
+
+// The same broker on a socket as in the tests of the services.
+#[path = "../../grpc/tests/common/mod.rs"]
 mod common;
 
 use std::time::Duration;

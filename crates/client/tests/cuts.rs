@@ -2,6 +2,11 @@
 //! requests and of answers, while requests may still arrive from a connection that is gone for the
 //! client.
 
+// Helpers are outside of test functions; a failure in them is a failed test all the same.
+#![allow(clippy::unwrap_used)]
+
+// The same broker on a socket as in the tests of the services.
+#[path = "../../grpc/tests/common/mod.rs"]
 mod common;
 
 use std::{

@@ -3,8 +3,11 @@
 //! `durability=os` and `fsync`, in turns. Prints medians and ratios.
 //!
 //! ```text
-//! cargo run --release -p sapwood-grpc --example produce_limit -- [ROUNDS] [MIB_A_ROUND] [DIRECTORY]
+//! cargo run --release -p sapwood-grpc --example produce_limit -- [ROUNDS] [MIB_A_ROUND] [DIRECTORY] [MODE]
 //! ```
+//!
+//! With `MODE`, a part of a mode's name such as `os`, only the bare upload and that mode: for a
+//! profiler.
 
 use std::{
     error::Error,
@@ -186,6 +189,7 @@ async fn main() -> Result<()> {
         .next()
         .map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = tempfile::tempdir_in(parent)?;
+    let only = arguments.next().unwrap_or_default();
 
     let store = StoreOptions {
         boot_id: "example".to_owned(),
@@ -210,6 +214,10 @@ async fn main() -> Result<()> {
         ("produce os", served, Some("os")),
         ("produce fsync", served, Some("fsync")),
     ];
+    let modes: Vec<_> = modes
+        .into_iter()
+        .filter(|(name, ..)| *name == "bare upload" || name.contains(&only))
+        .collect();
     let mut costs: Vec<Vec<Cost>> = modes.iter().map(|_| Vec::new()).collect();
     // The first round warms up: the journal is written for the first time in the background.
     for round in 0..=rounds {

@@ -198,8 +198,8 @@ mod tests {
 
     fn records(count: u32, compression: v1::Compression) -> v1::Records {
         let record = |n: u32| v1::Record {
-            key: (n % 2 == 0).then(|| Bytes::from(format!("k{n}"))),
-            value: (n % 3 != 0).then(|| Bytes::from(format!("value {n}"))),
+            key: n.is_multiple_of(2).then(|| Bytes::from(format!("k{n}"))),
+            value: (!n.is_multiple_of(3)).then(|| Bytes::from(format!("value {n}"))),
             headers: vec![v1::Header {
                 name: "h".into(),
                 value: None,

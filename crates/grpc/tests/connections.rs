@@ -1,5 +1,8 @@
 //! What clients may do to their connections, and how serving ends.
 
+// Helpers are outside of test functions; a failure in them is a failed test all the same.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,8 @@
 //! ProduceService over real sockets.
 
+// Helpers are outside of test functions; a failure in them is a failed test all the same.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use bytes::Bytes;

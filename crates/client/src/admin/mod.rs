@@ -1,10 +1,13 @@
 //! Topics, offsets, and single records and batches.
 
+mod convert;
+mod types;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
-use sapwood_model::{Acks, Code, Durability, LeaderEpoch, Offset, PartitionId, Timestamp};
-use sapwood_record::{Codec, RecordHeader};
+#[cfg(doc)]
+use sapwood_model::Code;
+use sapwood_model::{Acks, Offset, PartitionId, Timestamp};
 use sapwood_rpc::v1::{
     self, fetch_service_client::FetchServiceClient, produce_request::Payload, produce_response,
     produce_service_client::ProduceServiceClient, topic_service_client::TopicServiceClient,
@@ -12,8 +15,18 @@ use sapwood_rpc::v1::{
 };
 
 use crate::{
-    Bounds, Error, Message, Position,
+    Bounds, Error, Message,
     connection::{ANSWER_BYTES_MAX, Connections},
+};
+use convert::{
+    appended_from, compression_into, config_from, empty_answer, message_from, partition_from,
+    record_into, topic_from,
+};
+
+pub(crate) use convert::acks_into;
+pub use types::{
+    Append, Appended, ConfigChange, ConfigEntry, NewTopic, OffsetAnswer, OffsetQuery, Partition,
+    RawBatch, ReadRun, Topic, TopicDescription,
 };
 
 /// Manages topics, and reads and writes single records and batches. Cheap to clone. Every call is
@@ -34,193 +47,6 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Admin {
     connections: Arc<Connections>,
-}
-
-/// The topic to create.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewTopic {
-    /// 1 to 249 of `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`.
-    pub name: String,
-    /// 1 to 100,000; `None` takes the broker's default.
-    pub partitions: Option<u32>,
-    /// `None` takes 1.
-    pub replication_factor: Option<u32>,
-    /// Configuration by Kafka's names, and `durability`.
-    pub configs: Vec<(String, String)>,
-    /// Check everything, create nothing.
-    pub validate_only: bool,
-}
-
-impl NewTopic {
-    /// A topic with the broker's defaults.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            partitions: None,
-            replication_factor: None,
-            configs: Vec::new(),
-            validate_only: false,
-        }
-    }
-
-    /// Sets the number of partitions.
-    #[must_use]
-    pub fn partitions(mut self, partitions: u32) -> Self {
-        self.partitions = Some(partitions);
-        self
-    }
-
-    /// Sets one configuration key.
-    #[must_use]
-    pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.configs.push((key.into(), value.into()));
-        self
-    }
-}
-
-/// What a topic is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
-    /// Its name.
-    pub name: String,
-    /// Its identity from creation to deletion: 22 characters of URL-safe base64.
-    pub id: String,
-    /// The number of partitions.
-    pub partitions: u32,
-    /// The number of copies.
-    pub replication_factor: u32,
-    /// What acknowledged records survive.
-    pub durability: Durability,
-    /// When it was created, by the broker's clock.
-    pub created_at: Timestamp,
-}
-
-/// A topic with its partitions and its configuration.
-#[derive(Debug, Clone)]
-pub struct TopicDescription {
-    /// What it is.
-    pub topic: Topic,
-    /// In the order of their numbers.
-    pub partitions: Vec<Partition>,
-    /// All keys, in the order of their names.
-    pub configs: Vec<ConfigEntry>,
-}
-
-/// The state of one partition.
-#[derive(Debug, Clone)]
-pub struct Partition {
-    /// Its number.
-    pub partition: PartitionId,
-    /// What it holds.
-    pub bounds: Bounds,
-    /// Counts the takeovers of the log.
-    pub leader_epoch: LeaderEpoch,
-    /// Bytes of its segments.
-    pub size_bytes: u64,
-    /// The number of segments.
-    pub segments: u32,
-    /// `None` while it is online, otherwise why it is not.
-    pub offline: Option<Error>,
-}
-
-/// One configuration key of a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigEntry {
-    /// Kafka's name.
-    pub key: String,
-    /// The value in force.
-    pub value: String,
-    /// The value in force when the topic does not set one.
-    pub default_value: String,
-    /// `topic` when the topic sets it, otherwise `default` or `broker`.
-    pub source: String,
-    /// True when it cannot be changed.
-    pub read_only: bool,
-}
-
-/// A change of a topic's configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConfigChange {
-    /// Sets a key.
-    Set(String, String),
-    /// Gives a key its default back.
-    Unset(String),
-}
-
-/// A question about one partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OffsetQuery {
-    /// The topic's name.
-    pub topic: String,
-    /// The partition.
-    pub partition: PartitionId,
-    /// The place to find; `None` asks for the bounds only.
-    pub at: Option<Position>,
-}
-
-/// The answer to an [`OffsetQuery`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OffsetAnswer {
-    /// What the partition holds.
-    pub bounds: Bounds,
-    /// The offset of the place, if one was asked for.
-    pub offset: Option<Offset>,
-    /// The time of the record there, when it was asked for by time and there is one.
-    pub timestamp: Option<Timestamp>,
-}
-
-/// Some records to append to one partition at once.
-#[derive(Debug, Clone)]
-pub struct Append {
-    /// The topic's name.
-    pub topic: String,
-    /// The partition.
-    pub partition: PartitionId,
-    /// Key, value and headers of each; at least 1 record. Their topic and partition are not used.
-    pub records: Vec<crate::Record>,
-    /// What to wait for.
-    pub acks: Acks,
-    /// Append only if the first record gets this offset.
-    pub expected_end: Option<Offset>,
-    /// How the batch is compressed.
-    pub compression: Codec,
-}
-
-/// Where a batch was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended {
-    /// The offset of its first record.
-    pub base_offset: Offset,
-    /// The offset of its last record.
-    pub last_offset: Offset,
-    /// The partition's log start at that time.
-    pub log_start: Offset,
-}
-
-/// One batch, as bytes.
-#[derive(Debug, Clone)]
-pub struct RawBatch {
-    /// The topic's name.
-    pub topic: String,
-    /// The partition.
-    pub partition: PartitionId,
-    /// Exactly one Kafka record batch v2.
-    pub batch: Bytes,
-    /// What to wait for.
-    pub acks: Acks,
-    /// Append only if the first record gets this offset.
-    pub expected_end: Option<Offset>,
-}
-
-/// A run of records by offset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadRun {
-    /// In the order of their offsets; none when nothing is there yet.
-    pub messages: Vec<Message>,
-    /// Where to read on.
-    pub next_offset: Offset,
-    /// What the partition held.
-    pub bounds: Bounds,
 }
 
 impl Admin {
@@ -289,17 +115,7 @@ impl Admin {
         Ok(TopicDescription {
             topic: topic_from(answer.topic),
             partitions: answer.partitions.into_iter().map(partition_from).collect(),
-            configs: answer
-                .configs
-                .into_iter()
-                .map(|entry| ConfigEntry {
-                    key: entry.key,
-                    value: entry.value,
-                    default_value: entry.default_value,
-                    source: entry.source,
-                    read_only: entry.read_only,
-                })
-                .collect(),
+            configs: answer.configs.into_iter().map(config_from).collect(),
         })
     }
 
@@ -625,100 +441,5 @@ impl Admin {
                 "the broker ended the stream without an answer",
             )),
         }
-    }
-}
-
-fn empty_answer() -> Error {
-    Error::local(
-        Code::Internal,
-        "the broker's answer lacks a field that this client needs",
-    )
-}
-
-fn topic_from(topic: Option<v1::Topic>) -> Topic {
-    let topic = topic.unwrap_or_default();
-    Topic {
-        name: topic.name,
-        id: topic.id,
-        partitions: topic.partitions,
-        replication_factor: topic.replication_factor,
-        durability: match topic.durability.as_str() {
-            "os" => Durability::Os,
-            _ => Durability::Fsync,
-        },
-        created_at: Timestamp(topic.created_at_ms),
-    }
-}
-
-fn partition_from(partition: v1::Partition) -> Partition {
-    Partition {
-        partition: PartitionId(partition.partition),
-        bounds: partition.bounds.unwrap_or_default().into(),
-        leader_epoch: LeaderEpoch(partition.leader_epoch),
-        size_bytes: partition.size_bytes,
-        segments: partition.segments,
-        offline: partition.offline.map(Error::from),
-    }
-}
-
-fn appended_from(produced: v1::Produced) -> Appended {
-    Appended {
-        base_offset: Offset(produced.base_offset),
-        last_offset: Offset(produced.last_offset),
-        log_start: Offset(produced.log_start_offset),
-    }
-}
-
-fn message_from(topic: &Arc<str>, partition: PartitionId, record: v1::Record) -> Message {
-    Message {
-        topic: Arc::clone(topic),
-        partition,
-        offset: Offset(record.offset),
-        timestamp: record.timestamp_ms.map_or(Timestamp::NONE, Timestamp),
-        key: record.key,
-        value: record.value,
-        headers: record
-            .headers
-            .into_iter()
-            .map(|header| RecordHeader {
-                key: header.name.into_bytes().into(),
-                value: header.value,
-            })
-            .collect(),
-    }
-}
-
-fn record_into(record: crate::Record) -> v1::Record {
-    v1::Record {
-        key: record.key,
-        value: record.value,
-        headers: record
-            .headers
-            .into_iter()
-            .map(|header| v1::Header {
-                name: String::from_utf8_lossy(&header.key).into_owned(),
-                value: header.value,
-            })
-            .collect(),
-        timestamp_ms: record.timestamp.map(|timestamp| timestamp.0),
-        offset: 0,
-    }
-}
-
-pub(crate) fn acks_into(acks: Acks) -> v1::Acks {
-    match acks {
-        Acks::None => v1::Acks::None,
-        Acks::Leader => v1::Acks::Leader,
-        Acks::All => v1::Acks::All,
-    }
-}
-
-fn compression_into(codec: Codec) -> v1::Compression {
-    match codec {
-        Codec::None => v1::Compression::None,
-        Codec::Gzip => v1::Compression::Gzip,
-        Codec::Snappy => v1::Compression::Snappy,
-        Codec::Lz4 => v1::Compression::Lz4,
-        Codec::Zstd => v1::Compression::Zstd,
     }
 }
