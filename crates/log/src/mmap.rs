@@ -25,8 +25,9 @@ use std::sync::atomic::{
 use std::sync::{Once, OnceLock};
 
 use bytes::Bytes;
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use parking_lot::Mutex;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::io::tail::{check_publish, check_read, check_write};
 use crate::io::{TailReader, TailWriter};
@@ -63,36 +64,26 @@ pub(crate) fn tail(
 /// One shared mapping of the beginning of a file, registered for the SIGBUS handler while it lives.
 #[derive(Debug)]
 struct Mapping {
-    start: *mut u8,
-    size: usize,
+    map: MmapRaw,
     slot: Slot,
 }
-
-// SAFETY: the address belongs to this value alone until it is dropped; who may load and store where is
-// governed by `Shared` (below the published end everybody reads, above it only the one writer stores).
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn new(file: &fs::File, capacity: u64) -> io::Result<Mapping> {
         // An empty mapping is not possible; one page keeps the rest free of special cases.
         let size = usize::try_from(capacity.max(1)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let slot = Slot::take()?;
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a fresh mapping at an address that the kernel chooses overlaps nothing of ours. It is
-        // only reached through this value, and unmapped when this value is dropped.
-        let start = unsafe {
-            rustix::mm::mmap(ptr::null_mut(), size, protection, MapFlags::SHARED, file, 0)
-        }?;
+        let map = MmapOptions::new().len(size).map_raw(file)?;
         if size >= HUGE_PAGE_BYTES {
-            // SAFETY: exactly the mapping made above; the advice changes no content. It is advice:
-            // without huge pages everything works, only slower.
-            let _ = unsafe { rustix::mm::madvise(start, size, Advice::LinuxHugepage) };
+            // Without huge pages everything works, only slower.
+            let _ = map.advise(Advice::HugePage);
         }
-        let start = start.cast::<u8>();
-        slot.fill(start as usize, size);
-        Ok(Mapping { start, size, slot })
+        slot.fill(map.as_ptr() as usize, size);
+        Ok(Mapping { map, slot })
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
     }
 
     fn check_poison(&self) -> io::Result<()> {
@@ -111,14 +102,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // Before the field is dropped, which unmaps it: the handler must not take what is mapped there
+        // next for this mapping.
         self.slot.clear();
-        // SAFETY: this value owned the mapping, nobody holds a slice of it (slices hold an `Arc` of
-        // `Shared`, which owns this value), and it is no longer registered.
-        let outcome = unsafe { rustix::mm::munmap(self.start.cast(), self.size) };
-        debug_assert!(
-            outcome.is_ok(),
-            "invariant: the mapping is there: {outcome:?}"
-        );
     }
 }
 
@@ -146,7 +132,7 @@ impl TailWriter for MappedWriter {
         // reader has a slice of it. `&mut self` and one writer per mapping exclude other stores. The
         // source is a Rust slice: it cannot overlap bytes that no slice was ever given for.
         unsafe {
-            let target = mapping.start.add(position as usize);
+            let target = mapping.start().add(position as usize);
             ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
         }
         // A hole in the file swallowed the bytes: say so before anybody relies on them.
@@ -163,7 +149,10 @@ impl TailWriter for MappedWriter {
         // SAFETY: inside the mapping and unread by anybody, as in `write`. The word may lie at any
         // address, hence unaligned; volatile, so that the compiler neither splits nor delays the store.
         unsafe {
-            let target = mapping.start.add(word_position as usize).cast::<[u8; 4]>();
+            let target = mapping
+                .start()
+                .add(word_position as usize)
+                .cast::<[u8; 4]>();
             ptr::write_volatile(target, word);
         }
         mapping.check_poison()?;
@@ -180,12 +169,11 @@ impl TailWriter for MappedWriter {
             return;
         }
         let mapping = &self.shared.mapping;
-        // SAFETY: a page-aligned range inside the mapping. The call only brings pages in and makes them
-        // writable; a hole is an error of the call, not a signal.
-        let _ = unsafe {
-            let start = mapping.start.add(from as usize).cast();
-            rustix::mm::madvise(start, (upto - from) as usize, Advice::LinuxPopulateWrite)
-        };
+        // It brings pages in and makes them writable; a hole is an error of the call, not a signal.
+        let length = (upto - from) as usize;
+        let _ = mapping
+            .map
+            .advise_range(Advice::PopulateWrite, from as usize, length);
     }
 }
 
@@ -227,7 +215,7 @@ impl AsRef<[u8]> for MappedSlice {
         // for every mapped file, and batches carry a CRC for that. `shared` keeps the mapping.
         unsafe {
             slice::from_raw_parts(
-                self.shared.mapping.start.add(self.range.start as usize),
+                self.shared.mapping.start().add(self.range.start as usize),
                 size,
             )
         }

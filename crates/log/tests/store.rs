@@ -1,5 +1,6 @@
 //! The store on a real directory: what a kill, a power cut (played by another boot id) and damage
 //! leave behind.
+#![allow(clippy::unwrap_used)] // clippy knows test functions, not their helpers
 
 use std::{
     fs,
