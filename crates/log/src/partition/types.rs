@@ -7,7 +7,7 @@ use sapwood_model::{Durability, LeaderEpoch, Offset, PartitionId, Timestamp, Top
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
     /// When an acknowledged record is durable. Informative here: a live partition changes its way
-    /// only through [`Store::set_durability`](crate::Store::set_durability).
+    /// only through [`Store::begin_durability`](crate::Store::begin_durability).
     pub durability: Durability,
     /// A segment is rolled before it grows past this many bytes, unless it holds a single batch that
     /// is larger. Applies to the next segment.
