@@ -18,6 +18,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("log", &["model", "record"]),
     ("sim", &["model", "record", "log"]),
     ("broker", &["model", "record", "log"]),
+    ("kafka-wire-derive", &[]),
+    ("kafka-wire", &["kafka-wire-derive"]),
     ("rpc", &[]),
     ("grpc", &["model", "record", "broker", "rpc"]),
     ("http", &["model", "broker"]),
@@ -38,6 +40,7 @@ const NEVER_NEAR: &[(&str, &[&str])] = &[
     ("broker", &["tonic", "prost", "hyper", "axum"]),
     ("client", &["axum", "clap", "sapwood-log", "sapwood-broker"]),
     ("rpc", &["axum", "sapwood-broker"]),
+    ("kafka-wire", &["tokio", "tonic", "prost", "uuid", "sapwood-model"]),
 ];
 
 #[test]

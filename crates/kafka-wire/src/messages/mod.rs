@@ -1,0 +1,93 @@
+//! The messages, one file an API.
+//!
+//! Fields have Kafka's names. A struct inside of a message has the message's name before its own:
+//! [`MetadataResponse`] has brokers, [`MetadataResponseBroker`].
+
+mod api_versions;
+mod fetch;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+
+use std::ops::RangeInclusive;
+
+use crate::Request;
+
+pub use api_versions::*;
+pub use fetch::*;
+pub use init_producer_id::*;
+pub use list_offsets::*;
+pub use metadata::*;
+pub use offset_for_leader_epoch::*;
+pub use produce::*;
+
+/// Calls a macro with the types of all requests, separated by commas, in the order of their keys:
+///
+/// ```
+/// use sapwood_kafka_wire::{Message, messages::*};
+///
+/// macro_rules! keys {
+///     ($($request:ident),*) => { [$(<$request as Message>::KEY),*] };
+/// }
+/// assert!(sapwood_kafka_wire::for_each_request!(keys).is_sorted());
+/// ```
+#[macro_export]
+macro_rules! for_each_request {
+    ($callback:ident) => {
+        $callback! {
+            ProduceRequest,
+            FetchRequest,
+            ListOffsetsRequest,
+            MetadataRequest,
+            ApiVersionsRequest,
+            InitProducerIdRequest,
+            OffsetForLeaderEpochRequest
+        }
+    };
+}
+
+macro_rules! apis {
+    ($($request:ident),*) => {
+        /// Every API, by its key.
+        pub const APIS: &[Api] = &[$(Api::of::<$request>(stringify!($request))),*];
+    };
+}
+for_each_request!(apis);
+
+/// What there is to know of an API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// Its number.
+    pub key: i16,
+    /// Its name, as in `Metadata`.
+    pub name: &'static str,
+    /// The versions that the codec knows.
+    pub versions: RangeInclusive<i16>,
+    /// The first version with compact lengths and tagged fields, if there is one.
+    pub flexible_from: Option<i16>,
+}
+
+impl Api {
+    const fn of<R: Request>(request: &'static str) -> Self {
+        let (name, _) = request.split_at(request.len() - "Request".len());
+        Self {
+            key: R::KEY,
+            name,
+            versions: R::VERSIONS,
+            flexible_from: R::FLEXIBLE_FROM,
+        }
+    }
+}
+
+/// The API of a key, if this crate has its messages.
+pub fn api(key: i16) -> Option<&'static Api> {
+    let index = APIS.binary_search_by_key(&key, |api| api.key).ok()?;
+    APIS.get(index)
+}
+
+/// The first flexible version of the API of a key, if there are both.
+pub(crate) fn flexible_from(key: i16) -> Option<i16> {
+    api(key)?.flexible_from
+}
