@@ -3,10 +3,26 @@
 //! Fields have Kafka's names. A struct inside of a message has the message's name before its own:
 //! [`MetadataResponse`] has brokers, [`MetadataResponseBroker`].
 
+mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_quorum;
+mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
+mod incremental_alter_configs;
 mod init_producer_id;
+mod list_config_resources;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
@@ -15,10 +31,26 @@ use std::ops::RangeInclusive;
 
 use crate::Request;
 
+pub use alter_configs::*;
+pub use alter_partition_reassignments::*;
 pub use api_versions::*;
+pub use create_partitions::*;
+pub use create_topics::*;
+pub use delete_records::*;
+pub use delete_topics::*;
+pub use describe_cluster::*;
+pub use describe_configs::*;
+pub use describe_log_dirs::*;
+pub use describe_producers::*;
+pub use describe_quorum::*;
+pub use describe_topic_partitions::*;
+pub use elect_leaders::*;
 pub use fetch::*;
+pub use incremental_alter_configs::*;
 pub use init_producer_id::*;
+pub use list_config_resources::*;
 pub use list_offsets::*;
+pub use list_partition_reassignments::*;
 pub use metadata::*;
 pub use offset_for_leader_epoch::*;
 pub use produce::*;
@@ -42,8 +74,24 @@ macro_rules! for_each_request {
             ListOffsetsRequest,
             MetadataRequest,
             ApiVersionsRequest,
+            CreateTopicsRequest,
+            DeleteTopicsRequest,
+            DeleteRecordsRequest,
             InitProducerIdRequest,
-            OffsetForLeaderEpochRequest
+            OffsetForLeaderEpochRequest,
+            DescribeConfigsRequest,
+            AlterConfigsRequest,
+            DescribeLogDirsRequest,
+            CreatePartitionsRequest,
+            ElectLeadersRequest,
+            IncrementalAlterConfigsRequest,
+            AlterPartitionReassignmentsRequest,
+            ListPartitionReassignmentsRequest,
+            DescribeQuorumRequest,
+            DescribeClusterRequest,
+            DescribeProducersRequest,
+            ListConfigResourcesRequest,
+            DescribeTopicPartitionsRequest
         }
     };
 }

@@ -6,8 +6,7 @@ use crate::Wire;
 #[derive(Debug, Clone, PartialEq, Wire)]
 #[kafka(key = 23, versions = "2-4", flexible = 4, response = OffsetForLeaderEpochResponse)]
 pub struct OffsetForLeaderEpochRequest {
-    /// The broker that asks, -1 for a client, or -2 for a client that may see no more than
-    /// followers.
+    /// The broker that asks, -1 for a client, or -2 where that is not said.
     #[kafka(versions = "3+", default = -2)]
     pub replica_id: i32,
     /// The topics.
