@@ -1,0 +1,201 @@
+"""The checks with aiokafka."""
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from checks import ERROR_NAMES, Client, KafkaError, NotAvailable, Record, main
+
+SECONDS = 30
+DEFAULT_CONFIG = 5
+
+
+def refuse(code: int, text=None) -> None:
+    """Raises the error with this code, unless it is 0."""
+    if code:
+        raise KafkaError(ERROR_NAMES.get(code, str(code)), str(text))
+
+
+class Aiokafka(Client):
+    NULL_RECORDS = False
+
+    def __init__(self, broker: str):
+        super().__init__(broker)
+        self.runner = asyncio.Runner()
+        self.admin = self.run(self.start_admin())
+
+    async def start_admin(self):
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.broker)
+        await admin.start()
+        return admin
+
+    def with_consumer(self, work):
+        """What `work` does with a consumer of its own: errors of one would show up in later calls."""
+
+        async def on_its_own():
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self.broker, group_id=None, enable_auto_commit=False, auto_offset_reset="none"
+            )
+            await consumer.start()
+            try:
+                return await work(consumer)
+            finally:
+                await consumer.stop()
+
+        return self.run(on_its_own())
+
+    def run(self, coroutine):
+        """The result of a coroutine, its errors by the protocol's names."""
+
+        async def limited():
+            return await asyncio.wait_for(coroutine, SECONDS)
+
+        try:
+            return self.runner.run(limited())
+        except errors.KafkaError as failure:
+            name = ERROR_NAMES.get(getattr(failure, "errno", None), type(failure).__name__)
+            raise KafkaError(name, str(failure)) from failure
+
+    def create(self, topic, partitions):
+        (created,) = self.run(self.admin.create_topics([NewTopic(topic, partitions, 1)])).to_object()["topic_errors"]
+        refuse(created["error_code"], created.get("error_message"))
+
+    def delete(self, topic):
+        (deleted,) = self.run(self.admin.delete_topics([topic])).to_object()["topic_error_codes"]
+        refuse(deleted["error_code"])
+
+    def partitions(self, topic):
+        # All topics: naming one would create it.
+        topics = self.run(self.admin.describe_topics())
+        return sum(len(described["partitions"]) for described in topics if described["topic"] == topic)
+
+    def produce(self, topic, records, codec="none", idempotent=False, acks="all"):
+        async def produce():
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self.broker,
+                compression_type=None if codec == "none" else codec,
+                enable_idempotence=idempotent,
+                acks=acks if acks == "all" else int(acks),
+                linger_ms=1,
+                max_request_size=10_000_000,
+            )
+            await producer.start()
+            try:
+                sent = [
+                    await producer.send(
+                        topic,
+                        key=record.key,
+                        value=record.value,
+                        partition=record.partition,
+                        headers=record.headers,
+                        timestamp_ms=record.timestamp,
+                    )
+                    for record in records
+                ]
+                metadata = await asyncio.gather(*sent)
+                return [None if one is None else one.offset for one in metadata]
+            finally:
+                await producer.stop()
+
+        return self.run(produce())
+
+    def read(self, topic, partition, start, count):
+        wanted = TopicPartition(topic, partition)
+
+        async def read(consumer):
+            consumer.assign([wanted])
+            if start == "earliest":
+                await consumer.seek_to_beginning(wanted)
+            else:
+                consumer.seek(wanted, start)
+            messages = []
+            while len(messages) < count:
+                polled = await consumer.getmany(timeout_ms=SECONDS * 1000, max_records=count - len(messages))
+                messages += polled.get(wanted, [])
+            return messages
+
+        records = []
+        for message in self.with_consumer(read):
+            if message.timestamp_type != 0:
+                raise AssertionError(f"the time of offset {message.offset} is of kind {message.timestamp_type}")
+            record = Record(message.partition, message.key, message.value, list(message.headers), message.timestamp)
+            records.append((message.offset, record))
+        return records
+
+    def read_out_of_range(self, topic, partition, offset):
+        try:
+            self.read(topic, partition, offset, 1)
+        except KafkaError as error:
+            # The library's own error, raised for the broker's code 1.
+            if error.name == "OffsetOutOfRangeError":
+                raise KafkaError("OFFSET_OUT_OF_RANGE", str(error)) from error
+            raise
+
+    def offset_for(self, topic, partition, timestamp):
+        asked = TopicPartition(topic, partition)
+        found = self.with_consumer(lambda consumer: consumer.offsets_for_times({asked: timestamp}))[asked]
+        return found.offset if found else None
+
+    def watermarks(self, topic, partition):
+        asked = TopicPartition(topic, partition)
+        earliest = self.with_consumer(lambda consumer: consumer.beginning_offsets([asked]))
+        latest = self.with_consumer(lambda consumer: consumer.end_offsets([asked]))
+        return earliest[asked], latest[asked]
+
+    def configs(self, topic):
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        (response,) = self.run(self.admin.describe_configs([resource]))
+        (described,) = response.to_object()["resources"]
+        refuse(described["error_code"], described["error_message"])
+        return {
+            entry["config_names"]: (entry["config_value"], entry["config_source"] == DEFAULT_CONFIG)
+            for entry in described["config_entries"]
+        }
+
+    def alter(self, topic, key, value):
+        # AlterConfigs replaces them all: what is not named goes back to its default.
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {} if value is None else {key: value})
+        (response,) = self.run(self.admin.alter_configs([resource]))
+        (altered,) = response.to_object()["resources"]
+        refuse(altered["error_code"], altered["error_message"])
+
+    def add_partitions(self, topic, total):
+        self.run(self.admin.create_partitions({topic: NewPartitions(total)}))
+
+    def delete_records(self, topic, partition, before):
+        asked = TopicPartition(topic, partition)
+        return self.run(self.admin.delete_records({asked: RecordsToDelete(before)}))[asked]
+
+    def ask_unknown(self, topic):
+        def error_of(call):
+            try:
+                call()
+            except KafkaError as error:
+                return error.name
+            return "no error"
+
+        return {
+            "DeleteTopics": error_of(lambda: self.delete(topic)),
+            "DescribeConfigs": error_of(lambda: self.configs(topic)),
+            "CreatePartitions": error_of(lambda: self.add_partitions(topic, 5)),
+        }
+
+    def begin_transaction(self):
+        async def begin():
+            producer = AIOKafkaProducer(bootstrap_servers=self.broker, transactional_id="a transaction")
+            try:
+                await producer.start()
+            finally:
+                await producer.stop()
+
+        self.run(begin())
+
+    def close(self):
+        self.run(self.admin.close())
+        self.runner.close()
+
+
+if __name__ == "__main__":
+    main(Aiokafka)

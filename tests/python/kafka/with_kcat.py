@@ -1,0 +1,121 @@
+"""The checks with kcat, as far as a command can do them: it produces, consumes and asks.
+
+It has no administrative commands, and gives all records of a run the same headers and its own time.
+Topics are made and looked at with confluent-kafka; that is preparation, and counts for no check.
+"""
+
+import json
+import subprocess
+
+from checks import Client, KafkaError, NotAvailable, Record, main
+from with_confluent import Confluent
+
+SECONDS = 30
+
+
+class Kcat(Client):
+    OWN_HEADERS = False
+    OWN_TIMESTAMPS = False
+
+    def __init__(self, broker: str):
+        super().__init__(broker)
+        self.helper = Confluent(broker)
+
+    def run(self, *arguments: str, stdin: bytes = b"") -> str:
+        """What kcat prints, or its error."""
+        command = ["kcat", "-b", self.broker, *arguments]
+        ran = subprocess.run(command, input=stdin, capture_output=True, timeout=3 * SECONDS)
+        stderr = ran.stderr.decode()
+        if ran.returncode != 0:
+            for text, name in (
+                ("Message size too large", "MESSAGE_TOO_LARGE"),
+                ("Offset out of range", "OFFSET_OUT_OF_RANGE"),
+                ("Invalid topic", "INVALID_TOPIC_EXCEPTION"),
+                ("Unknown topic or partition", "UNKNOWN_TOPIC_OR_PARTITION"),
+                ("timed out", "TIMED_OUT"),
+            ):
+                if text in stderr:
+                    raise KafkaError(name, stderr)
+            raise KafkaError("kcat", stderr)
+        return ran.stdout.decode()
+
+    def prepare(self, topic, partitions):
+        self.helper.create(topic, partitions)
+
+    def partitions(self, topic):
+        (described,) = json.loads(self.run("-L", "-J", "-t", topic))["topics"]
+        return len(described["partitions"])
+
+    def produce(self, topic, records, codec="none", idempotent=False, acks="all"):
+        settings = {
+            "compression.codec": codec,
+            "enable.idempotence": str(idempotent).lower(),
+            "acks": acks,
+            "linger.ms": "1",
+            "message.max.bytes": "10000000",
+            "message.timeout.ms": str(SECONDS * 1000),
+        }
+        if any(record.key is None or record.value is None for record in records):
+            raise NotAvailable("in one run it writes no null next to something empty")
+        options = [option for key, value in settings.items() for option in ("-X", f"{key}={value}")]
+        for partition in sorted({record.partition for record in records}):
+            here = [record for record in records if record.partition == partition]
+            headers = [option for name, value in here[0].headers for option in ("-H", f"{name}={value.decode()}")]
+            lines = b"".join(record.key + b"\t" + record.value + b"\n" for record in here)
+            self.run("-P", "-t", topic, "-p", str(partition), "-K", "\t", *headers, *options, stdin=lines)
+        # It does not print where records went. They are the partition's last ones if each is there once.
+        following = {}
+        for partition in {record.partition for record in records}:
+            count = sum(record.partition == partition for record in records)
+            following[partition] = self.watermarks(topic, partition)[1] - count
+        offsets = []
+        for record in records:
+            offsets.append(following[record.partition])
+            following[record.partition] += 1
+        return offsets
+
+    def read(self, topic, partition, start, count):
+        start = "beginning" if start == "earliest" else str(start)
+        options = ("-t", topic, "-p", str(partition), "-o", start, "-c", str(count))
+        records = []
+        for line in self.run("-C", "-e", "-J", "-X", "auto.offset.reset=error", *options).splitlines():
+            message = json.loads(line)
+            headers = message.get("headers", [])
+            headers = list(zip(headers[::2], (value.encode() for value in headers[1::2])))
+            key, value = (None if text is None else text.encode() for text in (message["key"], message["payload"]))
+            if message["tstype"] != "create":
+                raise AssertionError(f"the time of offset {message['offset']} is of kind {message['tstype']}")
+            records.append((message["offset"], Record(message["partition"], key, value, headers, message["ts"])))
+        return records
+
+    def read_out_of_range(self, topic, partition, offset):
+        self.read(topic, partition, offset, 1)
+
+    def offset_for(self, topic, partition, timestamp):
+        # It prints "TOPIC [PARTITION] offset OFFSET"; -1 is the end, when nothing is as late.
+        offset = int(self.run("-Q", "-t", f"{topic}:{partition}:{timestamp}").split()[-1])
+        return None if offset == -1 else offset
+
+    def watermarks(self, topic, partition):
+        def ask(position):
+            return int(self.run("-Q", "-t", f"{topic}:{partition}:{position}").split()[-1])
+
+        return ask(-2), ask(-1)
+
+    def ask_unknown(self, topic):
+        # With allow.auto.create.topics it would be created when it is asked for.
+        (described,) = json.loads(self.run("-L", "-J", "-t", topic, "-X", "allow.auto.create.topics=false"))["topics"]
+        return {"Metadata": "UNKNOWN_TOPIC_OR_PARTITION" if "Unknown topic" in described["error"] else described["error"]}
+
+    def use_name(self, topic):
+        self.produce(topic, [Record(0, b"key", b"value", [], 0)])
+
+    def begin_transaction(self):
+        self.run("-P", "-t", "a-transaction", "-X", "transactional.id=a transaction", stdin=b"value\n")
+
+    def close(self):
+        self.helper.close()
+
+
+if __name__ == "__main__":
+    main(Kcat)
