@@ -22,8 +22,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("kafka-wire", &["kafka-wire-derive"]),
     ("rpc", &[]),
     ("grpc", &["model", "record", "broker", "rpc"]),
+    ("kafka", &["model", "record", "broker", "kafka-wire"]),
     ("http", &["model", "broker"]),
-    ("server", &["model", "broker", "grpc", "http"]),
+    ("server", &["model", "broker", "grpc", "kafka", "http"]),
     ("client", &["model", "record", "rpc"]),
     // `log` is for `storage inspect|verify`, which look at the files of a stopped broker.
     ("cli", &["model", "log", "client", "server"]),

@@ -7,7 +7,7 @@ use sapwood_log::{
     StoreMetrics,
     io::{Environment, Space},
 };
-use sapwood_model::{Code, PartitionId};
+use sapwood_model::{Code, DirectoryId, PartitionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{error, info, warn};
 
@@ -40,6 +40,7 @@ pub struct Broker {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) environment: Environment,
+    directory_id: DirectoryId,
     pub(crate) options: BrokerOptions,
     pub(crate) defaults: TopicDefaults,
     pub(crate) catalog: Catalog,
@@ -157,6 +158,11 @@ impl Broker {
     /// What recovery found and did when the broker was opened.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.core.recovery
+    }
+
+    /// The identity of the data directory, for as long as the directory lives.
+    pub fn directory_id(&self) -> DirectoryId {
+        self.core.directory_id
     }
 
     /// The broker's settings.
@@ -308,7 +314,8 @@ impl Core {
         )?;
         let path: &Path = &options.data_dir;
         let dir = DataDir::open(environment.clone(), path)?;
-        let catalog = Catalog::open(environment.clone(), path, dir.id())?;
+        let directory_id = dir.id();
+        let catalog = Catalog::open(environment.clone(), path, directory_id)?;
         let known = known(&catalog, &defaults);
         let (store, recovery) = Store::open(dir, options.store.clone(), known, progress)?;
         catalog.set_host(Arc::new(StoreHost(store.clone())));
@@ -321,6 +328,7 @@ impl Core {
             )),
             admin: Arc::new(Semaphore::new(1)),
             environment,
+            directory_id,
             options,
             defaults,
             catalog,

@@ -26,6 +26,8 @@ struct Shared {
     connection_bytes_max: u32,
     /// How often somebody had to wait.
     waits: AtomicU64,
+    /// How many wait now.
+    waiting: AtomicU64,
 }
 
 /// Bytes of the budget that are taken. They go back when this is dropped.
@@ -90,6 +92,7 @@ impl Budget {
                 free: Arc::new(Semaphore::new(bytes_max as usize)),
                 connection_bytes_max,
                 waits: AtomicU64::new(0),
+                waiting: AtomicU64::new(0),
             }),
         }
     }
@@ -119,6 +122,7 @@ impl Budget {
             });
         }
         self.shared.waits.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting::begin(&self.shared);
         let whole = self.shared.free.clone().acquire_many_owned(count).await;
         let whole = whole.expect("the budget's semaphore is never closed");
         Ok(Permit {
@@ -171,6 +175,28 @@ impl Budget {
     /// How often a request had to wait for room since the start.
     pub fn waits(&self) -> u64 {
         self.shared.waits.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request waits for room now. Who holds room without using it (a request whose bytes
+    /// do not come) should give it back then.
+    pub fn is_contended(&self) -> bool {
+        self.shared.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// One who waits for room, until this is dropped.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        shared.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(&shared.waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -229,12 +255,14 @@ mod tests {
         let mut second = pin!(budget.acquire(50));
         assert!(poll(second.as_mut()).is_pending());
         assert_eq!(budget.waits(), 1);
+        assert!(budget.is_contended());
         // What is free is kept for it.
         assert!(budget.try_acquire(10).is_err());
         drop(first);
         let Poll::Ready(second) = poll(second.as_mut()) else {
             panic!("there is room now")
         };
+        assert!(!budget.is_contended());
         assert_eq!(second.unwrap().bytes(), 50);
         assert_eq!(budget.bytes_used(), 0);
     }
@@ -285,7 +313,9 @@ mod tests {
         {
             let mut waiting = pin!(budget.acquire(10));
             assert!(poll(waiting.as_mut()).is_pending());
+            assert!(budget.is_contended());
         }
+        assert!(!budget.is_contended());
         drop(first);
         assert_eq!(budget.bytes_used(), 0);
         assert!(budget.try_acquire(100).is_ok());

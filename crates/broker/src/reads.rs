@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use sapwood_log::{Bounds, EpochStart, ReadError, ReadLimits, TimestampedOffset};
+use sapwood_log::{Bounds, EpochStart, PartitionState, ReadError, ReadLimits, TimestampedOffset};
 use sapwood_model::{Code, LeaderEpoch, Offset, PartitionId, Timestamp};
 use sapwood_record::{BatchError, Record, batches};
 
 use crate::{
     Broker,
-    registry::{LookupError, Partition, TopicRef},
+    registry::{LookupError, Partition, TopicInfo, TopicRef},
 };
 
 /// Why a look-up failed.
@@ -54,6 +54,27 @@ impl LookupReadError {
     }
 }
 
+/// Who may be asked for a partition, as metadata says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionLeader {
+    /// Its number.
+    pub partition: PartitionId,
+    /// The leader epoch that new batches get.
+    pub leader_epoch: LeaderEpoch,
+    /// Whether it serves.
+    pub online: bool,
+}
+
+impl PartitionLeader {
+    fn of(partition: &Partition) -> Self {
+        Self {
+            partition: partition.partition,
+            leader_epoch: partition.log.leader_epoch(),
+            online: matches!(partition.log.state(), PartitionState::Online),
+        }
+    }
+}
+
 impl Broker {
     pub(crate) fn find(
         &self,
@@ -61,6 +82,36 @@ impl Broker {
         partition: PartitionId,
     ) -> Result<Arc<Partition>, LookupError> {
         self.core.registry.find(topic)?.partition(partition)
+    }
+
+    /// A topic and who leads each of its partitions, from partition 0. Takes no lock of a
+    /// partition's.
+    ///
+    /// # Errors
+    /// The topic is not there.
+    pub fn leaders<'a>(
+        &self,
+        topic: impl Into<TopicRef<'a>>,
+    ) -> Result<(TopicInfo, Vec<PartitionLeader>), LookupError> {
+        let topic = self.core.registry.find(topic.into())?;
+        let partitions = topic.partitions.load();
+        let leaders = partitions
+            .iter()
+            .map(|partition| PartitionLeader::of(partition))
+            .collect();
+        Ok((topic.info(), leaders))
+    }
+
+    /// Who leads one partition. Takes no lock of the partition's.
+    ///
+    /// # Errors
+    /// The topic or the partition is not there.
+    pub fn leader<'a>(
+        &self,
+        topic: impl Into<TopicRef<'a>>,
+        partition: PartitionId,
+    ) -> Result<PartitionLeader, LookupError> {
+        Ok(PartitionLeader::of(&*self.find(topic.into(), partition)?))
     }
 
     /// A partition's ends. Does not block.

@@ -1,0 +1,26 @@
+//! What is done for each API, a file each: from a request to its response.
+//!
+//! A handler is `async fn handle(context: &Context, request: XRequest, version: i16) -> XResponse`;
+//! errors are fields of the response, noted with [`Context::refuse`](crate::context::Context::refuse)
+//! or `failed`, which give their numbers. A row in `dispatch` makes an API known to clients.
+
+pub(crate) mod api_versions;
+pub(crate) mod metadata;
+
+/// The bit of an operation in `authorized_operations`, by Kafka's number of it.
+const fn operations(numbers: &[u32]) -> i32 {
+    let mut bits = 0;
+    let mut at = 0;
+    while at < numbers.len() {
+        bits |= 1 << numbers[at];
+        at += 1;
+    }
+    bits
+}
+
+/// What a client may do with a topic while authorization is off: read, write, create, delete, alter,
+/// describe, and describe and alter configurations.
+pub(crate) const TOPIC_OPERATIONS: i32 = operations(&[3, 4, 5, 6, 7, 8, 10, 11]);
+/// What it may do with the cluster: create, alter, describe, act as a member, describe and alter
+/// configurations, write idempotently.
+pub(crate) const CLUSTER_OPERATIONS: i32 = operations(&[5, 7, 8, 9, 10, 11, 12]);

@@ -1,0 +1,189 @@
+//! Which APIs are served, in which versions, and by whom: one table.
+
+use std::{
+    future::Future,
+    ops::RangeInclusive,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use sapwood_kafka_wire::{
+    Message, Reader, RequestHeader,
+    messages::{ApiVersionsRequest, MetadataRequest},
+};
+
+use crate::{
+    api,
+    connection::{Connection, Disconnect, FRAME_BYTES_MIN},
+    context::{CallHeader, Context},
+    kafka::Shared,
+};
+
+const MIB: usize = 1 << 20;
+/// The largest request of any kind.
+pub(crate) const FRAME_BYTES_MAX: usize = 100 * MIB;
+/// The largest request of a kind that carries no records.
+pub(crate) const FRAME_BYTES_USUAL: usize = 8 * MIB;
+
+/// One API.
+#[derive(Debug)]
+pub(crate) struct Api {
+    /// Its key.
+    pub(crate) key: i16,
+    /// Kafka's name for it.
+    pub(crate) name: &'static str,
+    /// The versions that are served.
+    pub(crate) versions: RangeInclusive<i16>,
+    /// The largest request, without its length word.
+    pub(crate) frame_bytes_max: usize,
+    handle: Handle,
+}
+
+type Handle = fn(Context, Reader) -> Boxed<Reply>;
+type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, Disconnect>> + Send>>;
+
+/// What the first stage of a request leads to.
+pub(crate) enum Reply {
+    /// The client wants no answer.
+    None,
+    /// The answer.
+    Ready(Vec<Bytes>),
+    /// The second stage. It is awaited when the requests before it are answered, and holds nothing of
+    /// the request's frame.
+    Later(Boxed<Vec<Bytes>>),
+}
+
+impl Reply {
+    /// Bytes of an answer that is there already.
+    pub(crate) fn ready_bytes(&self) -> usize {
+        match self {
+            Self::Ready(parts) => parts.iter().map(Bytes::len).sum(),
+            Self::None | Self::Later(_) => 0,
+        }
+    }
+
+    /// The answer, once.
+    pub(crate) fn poll(
+        &mut self,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<Result<Vec<Bytes>, Disconnect>> {
+        match self {
+            Self::None => Poll::Ready(Ok(Vec::new())),
+            Self::Ready(parts) => Poll::Ready(Ok(std::mem::take(parts))),
+            Self::Later(answer) => answer.as_mut().poll(context),
+        }
+    }
+}
+
+/// A row whose handler takes a request and gives its response.
+macro_rules! api {
+    ($name:literal, $request:ty, $versions:expr, $handler:path) => {
+        Api {
+            key: <$request as Message>::KEY,
+            name: $name,
+            versions: $versions,
+            frame_bytes_max: FRAME_BYTES_USUAL,
+            handle: |context, body| {
+                Box::pin(async move {
+                    let request: $request = context.decode(body)?;
+                    let response = $handler(&context, request, context.version()).await;
+                    Ok(Reply::Ready(context.encode(&response)?))
+                })
+            },
+        }
+    };
+}
+
+/// A row whose handler makes the reply itself: it has two stages, or reads the body on its own.
+macro_rules! staged {
+    ($name:literal, $request:ty, $versions:expr, $frame_bytes_max:expr, $handler:path) => {
+        Api {
+            key: <$request as Message>::KEY,
+            name: $name,
+            versions: $versions,
+            frame_bytes_max: $frame_bytes_max,
+            handle: |context, body| Box::pin($handler(context, body)),
+        }
+    };
+}
+
+/// Every API that is served, by its key, with the versions that clients are told.
+#[rustfmt::skip]
+pub(crate) static APIS: &[Api] = &[
+    api!("Metadata", MetadataRequest, 0..=13, api::metadata::handle),
+    api!("ApiVersions", ApiVersionsRequest, 0..=4, api::api_versions::handle),
+];
+
+fn find(key: i16) -> Option<&'static Api> {
+    let at = APIS.binary_search_by_key(&key, |api| api.key).ok()?;
+    Some(&APIS[at])
+}
+
+/// The largest frame that a request with this key may have.
+pub(crate) fn frame_bytes_max(key: i16) -> usize {
+    find(key).map_or(FRAME_BYTES_USUAL, |api| api.frame_bytes_max)
+}
+
+/// Runs the first stage of a request. When this returns, nothing of its frame is held.
+///
+/// # Panics
+/// When the frame is smaller than [`FRAME_BYTES_MIN`].
+pub(crate) async fn dispatch(
+    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
+    frame: Bytes,
+) -> Result<(Context, Reply), Disconnect> {
+    assert!(frame.len() >= FRAME_BYTES_MIN, "smaller frames are refused");
+    let mut fixed = &frame[..FRAME_BYTES_MIN];
+    let (key, version, correlation_id) = (fixed.get_i16(), fixed.get_i16(), fixed.get_i32());
+    let api = find(key).ok_or(Disconnect::UnknownApi { key })?;
+    let is_served = api.versions.contains(&version);
+    if !is_served && key != ApiVersionsRequest::KEY {
+        let api = api.name;
+        return Err(Disconnect::UnknownVersion { api, version });
+    }
+    let mut call = CallHeader {
+        api,
+        version,
+        correlation_id,
+        client_id: None,
+    };
+    if !is_served {
+        // What follows may be anything; the answer is one that every client can read.
+        call.version = 0;
+        let context = Context::new(shared, connection, call);
+        let response = api::api_versions::unknown_version(&context, version);
+        let reply = Reply::Ready(context.encode(&response)?);
+        return Ok((context, reply));
+    }
+    let mut body = Reader::new(frame);
+    let header = RequestHeader::decode(&mut body).map_err(|source| Disconnect::Malformed {
+        api: api.name,
+        version,
+        source,
+    })?;
+    call.client_id = header.client_id;
+    let context = Context::new(shared, connection, call);
+    let reply = (api.handle)(context.clone(), body).await?;
+    Ok((context, reply))
+}
+
+#[cfg(test)]
+mod tests {
+    use sapwood_kafka_wire::messages;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_names_apis_as_kafka_does() {
+        let keys: Vec<i16> = APIS.iter().map(|api| api.key).collect();
+        assert!(keys.is_sorted_by(|one, next| one < next), "{keys:?}");
+        for api in APIS {
+            let known = messages::api(api.key).expect("the codec knows it");
+            assert_eq!(api.name, known.name);
+            assert!(known.versions.contains(api.versions.end()), "{}", api.name);
+        }
+    }
+}
