@@ -57,6 +57,7 @@ fn rules(check_compressed: bool) -> Rules {
             after_ms_max: window,
         },
         check_compressed,
+        compression: None,
     }
 }
 

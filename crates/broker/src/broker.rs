@@ -1,13 +1,13 @@
 //! The broker: what it holds, how it is opened and closed.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sapwood_log::{
     DataDir, Known, PartitionSpec, PartitionState, Progress, RecoveryReport, Store, StoreError,
     StoreMetrics,
     io::{Environment, Space},
 };
-use sapwood_model::{Code, DirectoryId, PartitionId};
+use sapwood_model::{Code, DirectoryId, PartitionId, TopicName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{error, info, warn};
 
@@ -21,8 +21,12 @@ use crate::{
     options::PARTITIONS_MAX,
     producer_ids::ProducerIds,
     registry::{Partition, Registry, Topic},
+    throttle::Throttle,
     topic_config::{TopicConfigError, TopicDefaults},
 };
+
+/// One warning in so long says that replicas are taken as one.
+const AS_ONE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// The core of Sapwood in this process. Cheap to clone; every clone is the same broker.
 ///
@@ -52,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) background: Background,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) recovery: RecoveryReport,
+    /// Who asks for more replicas than there are asks with every topic.
+    as_one: Throttle,
     /// Topics are created, changed and deleted one after the other.
     admin: Arc<Semaphore>,
     cold_reads: Arc<Semaphore>,
@@ -339,6 +345,7 @@ impl Core {
             background: Background::default(),
             producer_ids: ProducerIds::default(),
             recovery,
+            as_one: Throttle::new(AS_ONE_INTERVAL),
         };
         for record in core
             .catalog
@@ -429,6 +436,13 @@ impl Core {
                 Err(e.into())
             }
             None => Err(CloseError::Interrupted),
+        }
+    }
+
+    /// Says once in a while that more replicas than one broker keeps were taken as one.
+    pub(crate) fn took_as_one(&self, topic: &TopicName, key: &'static str, asked: i64) {
+        if let Some(suppressed) = self.as_one.pass(self.environment.clock.elapsed()) {
+            warn!(%topic, key, asked, suppressed, "took more than one replica as one");
         }
     }
 

@@ -25,6 +25,7 @@ mod drain;
 mod limits;
 mod metrics;
 mod producer_ids;
+mod throttle;
 
 pub use broker::{Broker, CloseError, OpenError};
 pub use catalog::{CatalogError, CatalogOpenError};
@@ -35,10 +36,10 @@ pub use metrics::{Metrics, MetricsSnapshot, PartitionMetrics, Results, TaskMetri
 pub use options::{BrokerOptions, ReplicationPolicy};
 pub use produce::{Pending, Produce, ProduceError, Produced};
 pub use producer_ids::ProducerIdError;
-pub use reads::{LookupReadError, PartitionLeader};
+pub use reads::LookupReadError;
 pub use registry::{LookupError, PartitionInfo, TopicInfo, TopicRef};
 pub use topic_config::{
-    ConfigChange, ConfigEntry, ConfigSource, TopicConfigError, ValueKind, documented_keys,
+    ConfigChange, ConfigEntry, ConfigKey, ConfigSource, Effect, TopicConfigError, ValueKind,
 };
 pub use topics::{AlterTopicError, CreateTopicError, NewTopic, TrimError};
 

@@ -16,9 +16,7 @@ use std::{
 use bytes::Bytes;
 use sapwood_log::{AppendError, AppendOptions, OfflineReason, PartitionState};
 use sapwood_model::{Acks, Code, Offset, PartitionId, Timestamp, TopicName};
-use sapwood_record::{
-    Batch, BatchBuilder, BatchError, Codec, RecordInput, Rules, TimestampRule, validate,
-};
+use sapwood_record::{Batch, BatchError, Rules, TimestampRule, validate};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -353,8 +351,8 @@ impl Broker {
         }
     }
 
-    /// Checks everything that needs no partition state. Batches that have to be decompressed are
-    /// checked on a thread that may take its time.
+    /// Checks everything that needs no partition state. Batches that have to be decompressed or
+    /// compressed are checked on a thread that may take its time.
     async fn check(
         &self,
         bytes: Bytes,
@@ -368,48 +366,13 @@ impl Broker {
             keys_required: config.compacted,
             timestamps: config.timestamps,
             check_compressed: options.check_compressed,
+            compression: config.compression,
         };
         let codec = sapwood_record::Header::read(&bytes).and_then(|header| header.codec().ok());
-        let recompress = match (codec, config.compression) {
-            (Some(is), Some(wanted)) if is != wanted => Some(wanted),
-            _ => None,
-        };
-        let opens = rules.check_compressed || rules.keys_required;
-        let is_compressed = codec.is_some_and(|codec| codec != Codec::None);
-        if recompress.is_none() && !(is_compressed && opens) {
-            return validate(bytes, &rules, now);
+        if codec.is_some_and(|codec| rules.is_costly(codec)) {
+            let check = move || validate(bytes, &rules, now);
+            return self.core.blocking_cpu(check).await;
         }
-        let checked = self.core.blocking_cpu(move || match recompress {
-            Some(codec) => rewrite(bytes, codec, &rules, now),
-            None => validate(bytes, &rules, now),
-        });
-        checked.await
+        validate(bytes, &rules, now)
     }
-}
-
-/// The same records in another codec: `compression.type` of the topic.
-fn rewrite(bytes: Bytes, codec: Codec, rules: &Rules, now: Timestamp) -> Result<Batch, BatchError> {
-    // As the producer sent it, so that whatever is wrong with it is said in its own terms.
-    let checked = validate(
-        bytes,
-        &Rules {
-            check_compressed: true,
-            ..*rules
-        },
-        now,
-    )?;
-    let mut builder = BatchBuilder::new(codec);
-    if let Some(stamp) = checked.header().producer() {
-        builder = builder.with_producer(stamp);
-    }
-    for record in checked.records(rules.decompressed_bytes_max)? {
-        let record = record?;
-        builder.push(RecordInput {
-            timestamp: record.timestamp,
-            key: record.key.as_deref(),
-            value: record.value.as_deref(),
-            headers: &record.headers,
-        })?;
-    }
-    validate(builder.build()?.to_bytes(), rules, now)
 }

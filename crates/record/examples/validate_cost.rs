@@ -128,6 +128,7 @@ fn validation(batch: &Bytes, check_compressed: bool) -> Duration {
             after_ms_max: 3_600_000,
         },
         check_compressed,
+        compression: None,
     };
     best(batch.len(), || {
         validate(black_box(batch.clone()), &rules, NOW).is_ok()

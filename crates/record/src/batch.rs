@@ -7,7 +7,7 @@ use crc_fast::{CrcAlgorithm, Digest};
 use sapwood_model::Timestamp;
 
 use crate::{
-    BatchError, Header, Records,
+    BatchError, Codec, Header, Records,
     header::{CRC_START, HEADER_BYTES, LENGTH_MIN, MAGIC},
 };
 
@@ -108,6 +108,13 @@ impl Batch {
         self.header.set_log_append_time();
         self.header.set_max_timestamp(now);
         self.update_crc();
+    }
+
+    /// The same records in another codec. `records` are they in that codec; everything else that the
+    /// header says stays. The caller keeps the size below 2 GiB.
+    pub(crate) fn with_records(mut self, codec: Codec, records: Bytes) -> Self {
+        self.header.set_codec(codec);
+        Self::seal(self.header, records)
     }
 
     pub(crate) fn correct_max_timestamp(&mut self, max: Timestamp) {

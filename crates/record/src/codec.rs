@@ -57,19 +57,12 @@ impl Codec {
         }
     }
 
-    /// Compresses what a builder gathered.
+    /// Compresses what a builder gathered, at the codec's own level.
     pub(crate) fn compress(self, bytes: Vec<u8>) -> Result<Vec<u8>, BatchError> {
-        let compressed = match self {
-            Self::None => return Ok(bytes),
-            Self::Gzip => gzip::compress(&bytes),
-            Self::Snappy => snappy::compress(&bytes),
-            Self::Lz4 => lz4::compress(&bytes),
-            Self::Zstd => zstd::compress(&bytes),
-        };
-        compressed.map_err(|reason| BatchError::Compress {
-            codec: self,
-            reason,
-        })
+        match Compression::from(self).compress(&bytes)? {
+            Some(compressed) => Ok(compressed),
+            None => Ok(bytes),
+        }
     }
 
     /// Decompresses into at most `bytes_max` bytes. Uncompressed bytes come back as they are.
@@ -90,6 +83,41 @@ impl Codec {
                 reason,
             }),
         }
+    }
+}
+
+/// A codec, and how hard it tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Compression {
+    /// The codec.
+    pub codec: Codec,
+    /// Gzip: 1 to 9. Zstd: -131072 to 22. What lies outside is taken as the nearest; `None` is the
+    /// codec's own level. The other codecs have one level only and do not look at it.
+    pub level: Option<i32>,
+}
+
+impl From<Codec> for Compression {
+    /// The codec at its own level.
+    fn from(codec: Codec) -> Self {
+        Self { codec, level: None }
+    }
+}
+
+impl Compression {
+    /// `None` when there is nothing to compress with: the bytes are what they should be.
+    pub(crate) fn compress(self, bytes: &[u8]) -> Result<Option<Vec<u8>>, BatchError> {
+        let compressed = match self.codec {
+            Codec::None => return Ok(None),
+            Codec::Gzip => gzip::compress(bytes, self.level),
+            Codec::Snappy => snappy::compress(bytes),
+            Codec::Lz4 => lz4::compress(bytes),
+            Codec::Zstd => zstd::compress(bytes, self.level),
+        };
+        let compressed = compressed.map_err(|reason| BatchError::Compress {
+            codec: self.codec,
+            reason,
+        })?;
+        Ok(Some(compressed))
     }
 }
 
@@ -173,6 +201,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_level_says_how_hard_a_codec_tries_and_one_out_of_bounds_is_the_nearest() {
+        let sample = &samples()[5];
+        let size = |codec, level| {
+            let compression = Compression { codec, level };
+            let compressed = compression.compress(sample).unwrap().unwrap();
+            assert!(decompress(codec, &compressed, sample.len()).unwrap() == *sample);
+            compressed.len()
+        };
+        assert!(size(Codec::Gzip, Some(1)) > size(Codec::Gzip, Some(9)));
+        assert_eq!(size(Codec::Gzip, None), size(Codec::Gzip, Some(6)));
+        assert_eq!(size(Codec::Gzip, Some(-5)), size(Codec::Gzip, Some(1)));
+        assert_eq!(
+            size(Codec::Gzip, Some(i32::MAX)),
+            size(Codec::Gzip, Some(9))
+        );
+        assert!(size(Codec::Zstd, Some(-131_072)) > size(Codec::Zstd, Some(19)));
+        assert_eq!(size(Codec::Zstd, None), size(Codec::Zstd, Some(3)));
+        assert_eq!(
+            size(Codec::Zstd, Some(i32::MAX)),
+            size(Codec::Zstd, Some(22))
+        );
+        assert_eq!(size(Codec::Lz4, Some(1)), size(Codec::Lz4, None));
     }
 
     #[test]

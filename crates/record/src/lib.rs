@@ -50,7 +50,7 @@ mod varint;
 
 pub use batch::{Batch, Batches, Crc32c, batches, crc32c};
 pub use builder::{BatchBuilder, RecordInput};
-pub use codec::Codec;
+pub use codec::{Codec, Compression};
 pub use error::{BatchError, RecordFault};
 pub use header::{CRC_START, HEADER_BYTES, Header, LENGTH_POSITION, ProducerStamp};
 pub use records::{Record, RecordHeader, Records};

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use sapwood_model::Timestamp;
 
-use crate::{Batch, BatchError, Codec, Header, RecordFault, records::RawRecord};
+use crate::{
+    Batch, BatchError, Codec, Compression, HEADER_BYTES, Header, RecordFault, records::RawRecord,
+};
 
 /// The smallest record: seven numbers of one byte each, null key, null value, no headers.
 const RECORD_BYTES_MIN: usize = 7;
@@ -22,6 +24,27 @@ pub struct Rules {
     /// Compressed batches are decompressed and their records walked; see the crate's documentation
     /// for what that costs.
     pub check_compressed: bool,
+    /// What batches are brought to when they come in another codec: the topic's
+    /// `compression.type`. Such a batch is decompressed and its records are walked. `None` leaves
+    /// batches as they were sent.
+    pub compression: Option<Compression>,
+}
+
+impl Rules {
+    /// Whether a batch in this codec is rewritten in another.
+    pub fn rewrites(&self, codec: Codec) -> bool {
+        self.compression.is_some_and(|to| to.codec != codec)
+    }
+
+    /// Whether [`validate`] compresses or decompresses a batch in this codec, which takes a processor
+    /// for long.
+    pub fn is_costly(&self, codec: Codec) -> bool {
+        self.rewrites(codec) || (codec != Codec::None && self.opens_compressed())
+    }
+
+    fn opens_compressed(&self) -> bool {
+        self.check_compressed || self.keys_required
+    }
 }
 
 /// Whose time the records of a topic carry: the topic's `message.timestamp.type`.
@@ -40,7 +63,9 @@ pub enum TimestampRule {
 
 /// Checks everything that needs no partition state before a client's batch is appended, and
 /// returns the batch as it is to be appended: a wrong `max_timestamp` corrected, or the batch
-/// stamped with `now` under [`TimestampRule::LogAppend`]; the CRC anew in both cases.
+/// stamped with `now` under [`TimestampRule::LogAppend`], and its records in the codec that
+/// [`Rules::compression`] asks for; the CRC anew in all cases. Rewritten records keep every byte
+/// but their compression, and the header what it says of them. The size limit holds before and after.
 ///
 /// The base offset and the leader epoch may be anything: the append sets them. Whether the client
 /// may write in a transaction is the caller's to check.
@@ -64,6 +89,9 @@ pub fn validate(bytes: Bytes, rules: &Rules, now: Timestamp) -> Result<Batch, Ba
             let max = walk(batch.header(), &records, rules.keys_required, window)?;
             if window.is_some() && max != batch.header().max_timestamp() {
                 batch.correct_max_timestamp(max);
+            }
+            if let Some(compression) = rules.compression {
+                batch = recompress(batch, records, compression, rules.batch_bytes_max)?;
             }
         }
         None => {
@@ -117,13 +145,34 @@ fn check_header(header: &Header) -> Result<(), BatchError> {
 /// The decompressed records, when they are to be walked.
 fn records_to_walk(batch: &Batch, rules: &Rules) -> Result<Option<Bytes>, BatchError> {
     let codec = batch.header().codec()?;
-    let walked = codec == Codec::None || rules.check_compressed || rules.keys_required;
+    let walked = codec == Codec::None || rules.opens_compressed() || rules.rewrites(codec);
     if !walked {
         return Ok(None);
     }
     codec
         .decompress(batch.record_bytes(), rules.decompressed_bytes_max)
         .map(Some)
+}
+
+/// The same batch in the codec that the topic asks for. `records` are its records uncompressed.
+fn recompress(
+    batch: Batch,
+    records: Bytes,
+    to: Compression,
+    batch_bytes_max: usize,
+) -> Result<Batch, BatchError> {
+    if batch.header().codec()? == to.codec {
+        return Ok(batch);
+    }
+    let records = to.compress(&records)?.map_or(records, Bytes::from);
+    let size_bytes = HEADER_BYTES.saturating_add(records.len());
+    if size_bytes > batch_bytes_max {
+        return Err(BatchError::TooLarge {
+            size_bytes,
+            limit: batch_bytes_max,
+        });
+    }
+    Ok(batch.with_records(to.codec, records))
 }
 
 /// A count that cannot be true of records within the cap. Without this a few bytes would use up two
@@ -229,6 +278,7 @@ mod tests {
             after_ms_max: 10,
         },
         check_compressed: true,
+        compression: None,
     };
 
     fn batch(codec: Codec, timestamps: &[i64]) -> Batch {

@@ -71,6 +71,7 @@ fn rules(decompressed_bytes_max: usize) -> Rules {
         keys_required: false,
         timestamps: TimestampRule::LogAppend,
         check_compressed: true,
+        compression: None,
     }
 }
 

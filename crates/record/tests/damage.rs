@@ -24,6 +24,7 @@ fn rules(check_compressed: bool) -> Rules {
             after_ms_max: 1_000,
         },
         check_compressed,
+        compression: None,
     }
 }
 

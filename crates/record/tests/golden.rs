@@ -110,6 +110,7 @@ fn batches_of_another_implementation_are_valid_and_read_back() {
             after_ms_max: 5,
         },
         check_compressed: true,
+        compression: None,
     };
     for (codec, hex) in BATCHES {
         let bytes = bytes(hex);

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use sapwood_model::{Offset, ProducerEpoch, ProducerId, Timestamp};
 use sapwood_record::{
-    BatchBuilder, Codec, ProducerStamp, Record, RecordHeader, RecordInput, Rules, TimestampRule,
-    validate,
+    BatchBuilder, BatchError, Codec, Compression, ProducerStamp, Record, RecordHeader, RecordInput,
+    Rules, TimestampRule, validate,
 };
 
 /// From nothing over one byte of length to three, compressible and not.
@@ -88,6 +88,7 @@ proptest! {
             keys_required: records.iter().all(|record| record.key.is_some()),
             timestamps: TimestampRule::Create { before_ms_max: i64::MAX, after_ms_max: i64::MAX },
             check_compressed: true,
+            compression: None,
         };
         let mut batch = validate(built.to_bytes(), &rules, Timestamp(0)).unwrap();
         prop_assert_eq!(&batch, &built);
@@ -101,6 +102,67 @@ proptest! {
         let read: Vec<Record> =
             batch.records(rules.decompressed_bytes_max).unwrap().map(Result::unwrap).collect();
         prop_assert_eq!(read, records);
+    }
+
+    /// Timestamps, headers, keys, values and the producer stay; log-append time is the broker's.
+    #[test]
+    fn a_batch_that_is_rewritten_in_another_codec_keeps_everything_else(
+        from in proptest::sample::select(&Codec::ALL),
+        to in proptest::sample::select(&Codec::ALL),
+        level in option::of(-10..30),
+        stamp in stamp(),
+        append_time in any::<bool>(),
+        records in vec(record(), 1..10),
+    ) {
+        let mut builder = BatchBuilder::new(from);
+        if let Some(stamp) = stamp {
+            builder = builder.with_producer(stamp);
+        }
+        for record in &records {
+            let input = RecordInput {
+                timestamp: record.timestamp,
+                key: record.key.as_deref(),
+                value: record.value.as_deref(),
+                headers: &record.headers,
+            };
+            builder.push(input).unwrap();
+        }
+        let built = builder.build().unwrap();
+        let now = Timestamp(1_800_000_000_000);
+        let as_sent = Rules {
+            batch_bytes_max: 1 << 24,
+            decompressed_bytes_max: 1 << 24,
+            keys_required: false,
+            timestamps: match append_time {
+                true => TimestampRule::LogAppend,
+                false => TimestampRule::Create { before_ms_max: i64::MAX, after_ms_max: i64::MAX },
+            },
+            check_compressed: false,
+            compression: None,
+        };
+        let rules = Rules { compression: Some(Compression { codec: to, level }), ..as_sent };
+        prop_assert_eq!(rules.rewrites(from), from != to);
+        let expected = validate(built.to_bytes(), &as_sent, now).unwrap();
+        let rewritten = validate(built.to_bytes(), &rules, now).unwrap();
+        rewritten.verify_crc().unwrap();
+        prop_assert_eq!(rewritten.header().codec(), Ok(to));
+        prop_assert_eq!(rewritten.header().is_log_append_time(), append_time);
+        prop_assert_eq!(rewritten.header().producer(), expected.header().producer());
+        prop_assert_eq!(rewritten.header().base_timestamp(), expected.header().base_timestamp());
+        prop_assert_eq!(rewritten.header().max_timestamp(), expected.header().max_timestamp());
+        let read = |batch: &sapwood_record::Batch| -> Vec<Record> {
+            batch.records(1 << 24).unwrap().map(Result::unwrap).collect()
+        };
+        prop_assert_eq!(read(&rewritten), read(&expected));
+
+        let tight = Rules { batch_bytes_max: built.size_bytes(), ..rules };
+        match validate(built.to_bytes(), &tight, now) {
+            Ok(fits) => prop_assert!(fits.size_bytes() <= built.size_bytes()),
+            Err(BatchError::TooLarge { size_bytes, limit }) => {
+                prop_assert_eq!((size_bytes, limit), (rewritten.size_bytes(), built.size_bytes()));
+            }
+            Err(other) => prop_assert!(false, "{}", other),
+        }
     }
 
     #[test]

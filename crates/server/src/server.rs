@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use sapwood_broker::{Broker, BrokerOptions, Progress, ReplicationPolicy, StoreOptions, TailKind};
+use sapwood_broker::{
+    Broker, BrokerOptions, ConfigKey, Progress, ReplicationPolicy, StoreOptions, TailKind,
+};
 use sapwood_grpc::{GrpcOptions, ServeError};
 use sapwood_http::{ConnectionCounters, Health, Http, Metrics, RecoveryProgress};
 use sapwood_model::Durability;
@@ -338,9 +340,8 @@ fn topic_defaults(config: &Config, fsync_batch_bytes_max: u64) -> Vec<(String, S
         Durability::Os => "os",
     };
     defaults.insert("durability".to_owned(), durability.to_owned());
-    let usual = sapwood_broker::documented_keys()
-        .find(|(name, ..)| *name == BATCH_BYTES_KEY)
-        .and_then(|(_, default, ..)| default.parse().ok());
+    let usual =
+        ConfigKey::find(BATCH_BYTES_KEY).and_then(|batch_bytes| batch_bytes.default().parse().ok());
     if usual.is_none_or(|usual: u64| usual > fsync_batch_bytes_max) {
         defaults
             .entry(BATCH_BYTES_KEY.to_owned())

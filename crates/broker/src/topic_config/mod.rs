@@ -12,12 +12,15 @@ use std::{
 
 use sapwood_log::LogConfig;
 use sapwood_model::{Code, Durability};
-use sapwood_record::{Codec, TimestampRule};
-use tracing::{error, warn};
+use sapwood_record::{Codec, Compression, TimestampRule};
+use tracing::error;
 
-pub use self::keys::ValueKind;
+pub use self::keys::{ConfigKey, Effect, ValueKind};
 use self::{keys::KEYS, value::Rule};
 use crate::options::ReplicationPolicy;
+
+/// The key that asks for replicas, which one broker has one of.
+pub(crate) const REPLICAS_KEY: &str = "min.insync.replicas";
 
 /// One key of a topic's configuration with the value that is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,10 @@ pub struct ConfigEntry {
     pub value: String,
     /// What it would be without a value of the topic's own.
     pub default: String,
+    /// What it would be if nobody had set anything: Kafka's default.
+    pub built_in: &'static str,
+    /// Kafka's name for the broker's setting that gives topics their default.
+    pub broker_key: Option<&'static str>,
     /// Where the value comes from.
     pub source: ConfigSource,
     /// What kind of value it is.
@@ -148,14 +155,6 @@ impl TopicConfigError {
     }
 }
 
-/// Every key that a topic can have, with its default and what values are allowed: for the
-/// command line's help and for checking a configuration without a broker.
-pub fn documented_keys() -> impl Iterator<Item = (&'static str, &'static str, String, &'static str)>
-{
-    KEYS.iter()
-        .map(|key| (key.name, key.default, key.rule.to_string(), key.doc))
-}
-
 /// What the broker's settings say about every topic's configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct TopicDefaults {
@@ -181,7 +180,7 @@ impl TopicDefaults {
             producer_expiration,
         };
         // A small journal makes for a small default, so that a topic can be created without a thought.
-        let batch_bytes = keys::find("max.message.bytes").expect("the key is in the table");
+        let batch_bytes = ConfigKey::find("max.message.bytes").expect("the key is in the table");
         let usual = value::whole(batch_bytes.default).map_or(0, i64::unsigned_abs);
         if usual > fsync_batch_bytes_max {
             defaults
@@ -190,7 +189,7 @@ impl TopicDefaults {
         }
         let checked = defaults.create(values)?;
         for (name, value) in checked {
-            let key = keys::find(&name).expect("create checked the name");
+            let key = ConfigKey::find(&name).expect("create checked the name");
             defaults.values.insert(key.name, value);
         }
         Ok(defaults)
@@ -226,7 +225,7 @@ impl TopicDefaults {
                     key: key.to_owned(),
                 });
             }
-            let key = keys::find(key).ok_or_else(|| TopicConfigError::UnknownKey {
+            let key = ConfigKey::find(key).ok_or_else(|| TopicConfigError::UnknownKey {
                 key: key.to_owned(),
                 suggestion: keys::suggest(key),
             })?;
@@ -251,7 +250,7 @@ impl TopicDefaults {
     fn edit_list(
         &self,
         values: &BTreeMap<String, String>,
-        key: &'static keys::Key,
+        key: &'static ConfigKey,
         edit: &str,
         append: bool,
     ) -> Result<String, TopicConfigError> {
@@ -276,7 +275,7 @@ impl TopicDefaults {
     }
 
     /// The value as it is kept.
-    fn check_value(&self, key: &keys::Key, value: String) -> Result<String, TopicConfigError> {
+    fn check_value(&self, key: &ConfigKey, value: String) -> Result<String, TopicConfigError> {
         if let Err(bounds) = key.rule.check(&value) {
             return Err(TopicConfigError::InvalidValue {
                 key: key.name,
@@ -287,13 +286,10 @@ impl TopicDefaults {
         if key.rule == Rule::Replicas && value::whole(&value) != Some(1) {
             match self.replication {
                 ReplicationPolicy::Refuse => return Err(TopicConfigError::Replicas { value }),
-                ReplicationPolicy::AsOne => {
-                    warn!(%value, "took min.insync.replicas above 1 as 1");
-                    return Ok("1".to_owned());
-                }
+                ReplicationPolicy::AsOne => return Ok("1".to_owned()),
             }
         }
-        Ok(value)
+        Ok(key.rule.normal(&value))
     }
 
     /// Rules that need more than one key.
@@ -336,7 +332,7 @@ impl TopicDefaults {
 
     /// The value in force.
     fn value<'a>(&'a self, values: &'a BTreeMap<String, String>, key: &str) -> &'a str {
-        let default = || keys::find(key).map(|key| key.default);
+        let default = || ConfigKey::find(key).map(|key| key.default);
         values
             .get(key)
             .or_else(|| self.values.get(key))
@@ -355,7 +351,7 @@ impl TopicDefaults {
 
     /// Every key with its value and its source, in the order of the names.
     pub(crate) fn entries(&self, values: &BTreeMap<String, String>) -> Vec<ConfigEntry> {
-        let entry = |key: &'static keys::Key| ConfigEntry {
+        let entry = |key: &'static ConfigKey| ConfigEntry {
             key: key.name,
             value: self.value(values, key.name).to_owned(),
             default: self
@@ -363,6 +359,8 @@ impl TopicDefaults {
                 .get(key.name)
                 .map_or(key.default, String::as_str)
                 .to_owned(),
+            built_in: key.default,
+            broker_key: key.broker_key,
             source: match (
                 values.contains_key(key.name),
                 self.values.contains_key(key.name),
@@ -383,7 +381,7 @@ impl TopicDefaults {
     pub(crate) fn resolve(&self, topic: &str, stored: &BTreeMap<String, String>) -> TopicConfig {
         let mut values = stored.clone();
         values.retain(|name, value| {
-            let refused = match keys::find(name) {
+            let refused = match ConfigKey::find(name) {
                 None => Some("the key is not known".to_owned()),
                 Some(key) => key.rule.check(value).err().map(|bounds| format!("it is {bounds}")),
             };
@@ -407,7 +405,7 @@ impl TopicDefaults {
             batch_bytes_max: usize::try_from(batch_bytes_max).unwrap_or(usize::MAX),
             timestamps: self.timestamps(&values),
             compacted,
-            compression: compression(self.value(&values, "compression.type")),
+            compression: self.compression(&values),
             log: LogConfig {
                 durability,
                 segment_bytes: self.unsigned(&values, "segment.bytes"),
@@ -419,6 +417,23 @@ impl TopicDefaults {
             },
             own: values,
         }
+    }
+
+    fn compression(&self, values: &BTreeMap<String, String>) -> Option<Compression> {
+        let level = |key| i32::try_from(self.whole(values, key)).ok();
+        let (codec, level) = match self.value(values, "compression.type") {
+            "uncompressed" => (Codec::None, None),
+            // -1 is the codec's own level.
+            "gzip" => {
+                let level = level("compression.gzip.level");
+                (Codec::Gzip, level.filter(|level| *level > 0))
+            }
+            "snappy" => (Codec::Snappy, None),
+            "lz4" => (Codec::Lz4, None),
+            "zstd" => (Codec::Zstd, level("compression.zstd.level")),
+            _ => return None,
+        };
+        Some(Compression { codec, level })
     }
 
     fn timestamps(&self, values: &BTreeMap<String, String>) -> TimestampRule {
@@ -433,6 +448,14 @@ impl TopicDefaults {
 }
 
 impl ConfigChange {
+    /// Key and value of a change that sets one.
+    pub(crate) fn as_set(&self) -> Option<(&String, &String)> {
+        match self {
+            Self::Set { key, value } => Some((key, value)),
+            _ => None,
+        }
+    }
+
     fn key(&self) -> &str {
         match self {
             Self::Set { key, .. }
@@ -443,16 +466,12 @@ impl ConfigChange {
     }
 }
 
-/// The codec that the broker brings batches to; `None` leaves them as they were sent.
-fn compression(value: &str) -> Option<Codec> {
-    match value {
-        "uncompressed" => Some(Codec::None),
-        "gzip" => Some(Codec::Gzip),
-        "snappy" => Some(Codec::Snappy),
-        "lz4" => Some(Codec::Lz4),
-        "zstd" => Some(Codec::Zstd),
-        _ => None,
-    }
+/// The `min.insync.replicas` above 1 among these keys and values, if it is.
+pub(crate) fn replicas_asked<'a>(
+    mut values: impl Iterator<Item = (&'a String, &'a String)>,
+) -> Option<i64> {
+    let (_, asked) = values.find(|(key, _)| *key == REPLICAS_KEY)?;
+    value::whole(asked).filter(|asked| *asked > 1)
 }
 
 /// What a topic's configuration means to the data path.
@@ -466,6 +485,6 @@ pub(crate) struct TopicConfig {
     /// Each record needs a key.
     pub(crate) compacted: bool,
     /// The codec that batches are brought to; `None` leaves them as they were sent.
-    pub(crate) compression: Option<Codec>,
+    pub(crate) compression: Option<Compression>,
     pub(crate) log: LogConfig,
 }

@@ -49,13 +49,14 @@ impl Rule {
             return Err(format!("text of at most {VALUE_BYTES_MAX} bytes"));
         }
         let good = match self {
-            Self::Boolean => value == "true" || value == "false",
-            Self::Off => value == "false",
+            Self::Boolean => ["true", "false"].contains(&&*self.normal(value)),
+            Self::Off => self.normal(value) == "false",
             Self::Whole { min, max, .. } => whole(value).is_some_and(|n| (min..=max).contains(&n)),
             Self::WholeOr { other, min, max } => {
                 whole(value).is_some_and(|n| n == other || (min..=max).contains(&n))
             }
             Self::Fraction => value
+                .trim()
                 .parse::<f64>()
                 .is_ok_and(|fraction| (0.0..=1.0).contains(&fraction)),
             Self::OneOf(words) => words.contains(&value),
@@ -68,6 +69,29 @@ impl Rule {
             Self::Replicas => whole(value).is_some_and(|n| (1..=i64::from(i32::MAX)).contains(&n)),
         };
         if good { Ok(()) } else { Err(self.to_string()) }
+    }
+}
+
+impl Rule {
+    /// The form in which a value that passes [`Rule::check`] is kept: spaces around numbers and items
+    /// gone, booleans in lower case, no item of a list twice.
+    pub(crate) fn normal(self, value: &str) -> String {
+        match self {
+            Self::OneOf(_) => value.to_owned(),
+            Self::Boolean | Self::Off => value.trim().to_ascii_lowercase(),
+            Self::Whole { .. } | Self::WholeOr { .. } | Self::Replicas | Self::Fraction => {
+                value.trim().to_owned()
+            }
+            Self::ListOf(_) | Self::Throttled => {
+                let mut items: Vec<&str> = Vec::new();
+                for item in list(value) {
+                    if !items.contains(&item) {
+                        items.push(item);
+                    }
+                }
+                items.join(",")
+            }
+        }
     }
 }
 
@@ -138,6 +162,18 @@ mod tests {
         }
         assert_eq!(Rule::Throttled.check("0:1,1:1"), Ok(()));
         assert!(Rule::Throttled.check("0:1,1").is_err());
+    }
+
+    #[test]
+    fn values_are_kept_in_one_form() {
+        assert_eq!(Rule::Boolean.check("True"), Ok(()));
+        assert_eq!(Rule::Boolean.normal(" True"), "true");
+        assert!(Rule::Boolean.check("yes").is_err());
+        assert!(Rule::Off.check("TRUE").is_err());
+        assert_eq!(Rule::Replicas.normal(" 1 "), "1");
+        let policies = Rule::ListOf(&["delete", "compact"]);
+        assert_eq!(policies.normal("compact, delete,compact"), "compact,delete");
+        assert_eq!(Rule::Throttled.normal(""), "");
     }
 
     #[test]

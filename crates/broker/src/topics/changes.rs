@@ -14,6 +14,7 @@ use crate::{
     catalog::{CatalogError, Command, NewTopicRecord, ProposeError, Rejected, TopicRecord},
     options::PARTITIONS_MAX,
     registry::{LookupError, Topic, TopicInfo, TopicRef, count},
+    topic_config::{REPLICAS_KEY, replicas_asked},
 };
 
 impl Core {
@@ -81,12 +82,17 @@ impl Core {
         match (new.replication_factor, self.options.replication) {
             (None | Some(-1 | 1), _) => {}
             (Some(factor @ 2..), ReplicationPolicy::AsOne) => {
-                warn!(topic = %name, factor, "took a replication factor above 1 as 1");
+                self.took_as_one(&name, "replication factor", factor.into());
             }
             (Some(factor), _) => return Err(CreateTopicError::Replication { factor }),
         }
+        let configs = self.defaults.create(&new.configs)?;
+        let values = new.configs.iter().map(|(key, value)| (key, value));
+        if let Some(asked) = replicas_asked(values) {
+            self.took_as_one(&name, REPLICAS_KEY, asked);
+        }
         Ok(NewTopicRecord {
-            configs: self.defaults.create(&new.configs)?,
+            configs,
             id: self.fresh_id(),
             created_at: self.environment.clock.now(),
             name,
@@ -162,6 +168,10 @@ impl Core {
         self.registry.find(topic.id.into())?;
         let before = topic.config.load_full();
         let own = self.defaults.change(&before.own, changes)?;
+        let values = changes.iter().filter_map(ConfigChange::as_set);
+        if let Some(asked) = replicas_asked(values) {
+            self.took_as_one(&topic.name, REPLICAS_KEY, asked);
+        }
         if validate_only || own == before.own {
             return Ok(());
         }

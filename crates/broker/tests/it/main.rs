@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod catalog;
+mod documents;
 mod fetch;
 mod held_back;
 mod lifecycle;
 mod produce;
 mod support;
+mod topic_config;
 mod topics;

@@ -9,8 +9,12 @@ use super::output::{Fault, Output};
 /// The least that is asked of the decoder at once.
 const STEP_BYTES_MIN: usize = 4 * 1024;
 
-pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 2), Compression::default());
+/// Level 1 to 9, and 6 without one.
+pub(super) fn compress(bytes: &[u8], level: Option<i32>) -> Result<Vec<u8>, String> {
+    let level = level.map_or_else(Compression::default, |level| {
+        Compression::new(level.clamp(1, 9).unsigned_abs())
+    });
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 2), level);
     encoder
         .write_all(bytes)
         .map_err(|error| error.to_string())?;

@@ -5,12 +5,17 @@
 //! Java client writes none that does): then the piece grows by a factor of 4 until the content fits,
 //! which costs at most a third more than knowing it.
 
+use std::ops::RangeInclusive;
+
 use ::zstd::zstd_safe::{CompressionLevel, DCtx, get_error_name, get_frame_content_size};
 
 use super::output::{Fault, Output};
 
 /// Kafka's default, and zstd's.
 const LEVEL: CompressionLevel = 3;
+
+/// The levels that zstd has.
+const LEVELS: RangeInclusive<CompressionLevel> = -131_072..=22;
 
 /// What content of unknown size is first expected to grow by.
 const RATIO_GUESS: usize = 8;
@@ -25,8 +30,9 @@ const BLOCK_HEADER_BYTES: usize = 3;
 /// `ZSTD_error_dstSize_tooSmall`, as a function's result.
 const OUTPUT_TOO_SMALL: usize = 0_usize.wrapping_sub(70);
 
-pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    ::zstd::bulk::compress(bytes, LEVEL).map_err(|error| error.to_string())
+pub(super) fn compress(bytes: &[u8], level: Option<i32>) -> Result<Vec<u8>, String> {
+    let level = level.map_or(LEVEL, |level| level.clamp(*LEVELS.start(), *LEVELS.end()));
+    ::zstd::bulk::compress(bytes, level).map_err(|error| error.to_string())
 }
 
 pub(super) fn decompress(bytes: &[u8], output: &mut Output) -> Result<(), Fault> {
@@ -109,7 +115,11 @@ mod tests {
 
     #[test]
     fn two_frames_are_read_as_one_content() {
-        let frames = [compress(b"one").unwrap(), compress(&[9; 100_000]).unwrap()].concat();
+        let frames = [
+            compress(b"one", None).unwrap(),
+            compress(&[9; 100_000], None).unwrap(),
+        ]
+        .concat();
         assert_eq!(decompressed(&frames, 100_003).unwrap().len(), 100_003);
         assert!(matches!(
             decompressed(&frames, 100_002),

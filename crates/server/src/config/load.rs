@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sapwood_broker::documented_keys;
+use sapwood_broker::ConfigKey;
 use sapwood_model::Durability;
 
 use super::layers::{Given, from_environment, from_file, from_flags};
@@ -192,8 +192,9 @@ fn topic_key(key: &str) -> Option<&'static str> {
 }
 
 fn topic_keys() -> impl Iterator<Item = &'static str> {
-    documented_keys()
-        .map(|(name, ..)| name)
+    ConfigKey::all()
+        .iter()
+        .map(ConfigKey::name)
         .filter(|name| *name != "durability")
 }
 
@@ -335,7 +336,8 @@ pub(super) fn settings(config: &Config) -> Vec<Setting> {
             });
         }
     }
-    for (name, _, bounds, doc) in documented_keys() {
+    for topic_key in ConfigKey::all() {
+        let name = topic_key.name();
         if let Some(value) = config.topic_defaults.get(name) {
             let key = format!("topic_defaults.{name}");
             settings.push(Setting {
@@ -343,8 +345,8 @@ pub(super) fn settings(config: &Config) -> Vec<Setting> {
                 default: None,
                 origin: origin(config, &key),
                 unit: None,
-                bounds,
-                doc,
+                bounds: topic_key.bounds(),
+                doc: topic_key.documentation(),
                 reloads: false,
                 key,
             });
