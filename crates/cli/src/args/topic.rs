@@ -92,6 +92,9 @@ pub(crate) struct AlterArgs {
     /// Grow to this many partitions
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) partitions: Option<u32>,
+    /// Check and print the plan; change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// `topic delete`.

@@ -154,6 +154,44 @@ fn alter_changes_configuration_and_adds_partitions() {
 }
 
 #[test]
+fn alter_with_dry_run_shows_its_plan_and_changes_nothing() {
+    let broker = Broker::start();
+    broker.run(&["topic", "create", "t"]).ok();
+    let describe = || broker.run(&["topic", "describe", "t", "-o", "json"]).ok();
+    let before = describe().out;
+    let alter = |more: &[&str]| broker.run(&[&["topic", "alter", "t", "--dry-run"], more].concat());
+    let changes = ["--set", "max.message.bytes=2000", "--unset", "segment.ms"];
+    let dry = alter(&[&changes[..], &["-p", "4", "-o", "json"]].concat())
+        .ok()
+        .json();
+    let rows: Vec<_> = (dry.as_array().unwrap().iter())
+        .map(|row| {
+            let text = |key: &str| row[key].as_str().unwrap().to_owned();
+            (text("setting"), text("after"), text("action"))
+        })
+        .collect();
+    let row = |setting: &str, after: &str, action: &str| {
+        (setting.to_owned(), after.to_owned(), action.to_owned())
+    };
+    assert_eq!(
+        rows,
+        [
+            row("max.message.bytes", "2000", "would change"),
+            row("segment.ms", "604800000", "nothing to do"),
+            row("partitions", "4", "would change"),
+        ]
+    );
+    // A plan that would be refused is refused now.
+    alter(&["--set", "segment.bytes=1"]).fails(2, "SW3004", &["segment.bytes"]);
+    alter(&["-p", "1"]).fails(2, "SW3007", &[]);
+    assert_eq!(describe().out, before);
+    // Without the flag, a refused half stops the other.
+    let both = ["topic", "alter", "t", "--set", "segment.ms=1000", "-p", "1"];
+    broker.run(&both).fails(2, "SW3007", &[]);
+    assert_eq!(describe().out, before);
+}
+
+#[test]
 fn trim_shows_its_plan_and_needs_a_yes() {
     let broker = Broker::start();
     let lines: String = (0..10).map(|n| format!("{n}\n")).collect();

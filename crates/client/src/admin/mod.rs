@@ -156,8 +156,30 @@ impl Admin {
     /// [`Code::UnknownTopic`], [`Code::InvalidTopicConfig`], [`Code::UnknownTopicConfig`], or what
     /// every call may meet.
     pub async fn alter_topic(&self, name: &str, changes: &[ConfigChange]) -> Result<(), Error> {
+        self.alter(name, changes, false).await
+    }
+
+    /// Whether [`Admin::alter_topic`] would do it. Changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`Admin::alter_topic`].
+    pub async fn validate_alter_topic(
+        &self,
+        name: &str,
+        changes: &[ConfigChange],
+    ) -> Result<(), Error> {
+        self.alter(name, changes, true).await
+    }
+
+    async fn alter(
+        &self,
+        name: &str,
+        changes: &[ConfigChange],
+        validate_only: bool,
+    ) -> Result<(), Error> {
         let mut request = v1::AlterTopicRequest {
             name: name.to_owned(),
+            validate_only,
             ..v1::AlterTopicRequest::default()
         };
         for change in changes {
@@ -199,13 +221,30 @@ impl Admin {
     /// # Errors
     /// [`Code::UnknownTopic`], [`Code::InvalidPartitions`], or what every call may meet.
     pub async fn add_partitions(&self, name: &str, total: u32) -> Result<Topic, Error> {
+        self.partitions(name, total, false).await
+    }
+
+    /// Whether [`Admin::add_partitions`] would do it: the topic as it would be. Changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`Admin::add_partitions`].
+    pub async fn validate_add_partitions(&self, name: &str, total: u32) -> Result<Topic, Error> {
+        self.partitions(name, total, true).await
+    }
+
+    async fn partitions(
+        &self,
+        name: &str,
+        total: u32,
+        validate_only: bool,
+    ) -> Result<Topic, Error> {
         let answer = self
             .connections
             .call(false, |channel| async move {
                 let request = v1::AddPartitionsRequest {
                     name: name.to_owned(),
                     total,
-                    validate_only: false,
+                    validate_only,
                 };
                 TopicServiceClient::new(channel)
                     .add_partitions(request)

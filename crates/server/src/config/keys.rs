@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sapwood_model::Durability;
 
-use super::value::{check_address, parse_bytes, parse_millis, parse_number};
+use super::value::{check_address, check_advertised, parse_bytes, parse_millis, parse_number};
 use super::{Config, ListenerConfig, LogFormat, Replication, Tail, Value};
 
 const KIB: u64 = 1 << 10;
@@ -352,10 +352,7 @@ pub(super) fn set_listener(
         }
         "advertised" if text.is_empty() => listener.advertised = None,
         "advertised" => {
-            check_address(text)?;
-            if text.ends_with(":0") {
-                return Err("clients cannot connect to port 0".to_owned());
-            }
+            check_advertised(text)?;
             listener.advertised = Some(text.to_owned());
         }
         other => unreachable!("the layers resolve {other:?} against LISTENER_KEYS first"),

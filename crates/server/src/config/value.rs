@@ -109,13 +109,48 @@ pub(super) fn check_address(text: &str) -> Result<(), String> {
     if host.contains(':') || host.starts_with('[') {
         return Err(format!("an IPv6 address stands in brackets: [::1]:{port}"));
     }
-    let name = host
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    if !name || host.len() > 253 {
+    if !is_host_name(host) {
         return Err(format!("{host:?} is neither an address nor a host name"));
     }
     Ok(())
+}
+
+/// Checks `HOST:PORT` as clients are told it: something that they can connect to.
+pub(super) fn check_advertised(text: &str) -> Result<(), String> {
+    check_address(text)?;
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    if port.parse() == Ok(0_u16) {
+        return Err("clients cannot connect to port 0".to_owned());
+    }
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    if address
+        .parse()
+        .is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified())
+    {
+        return Err(format!(
+            "clients cannot connect to {host}: name this machine as they know it, or leave it out \
+             and they are told the address that they connected to"
+        ));
+    }
+    Ok(())
+}
+
+/// A host name: labels of 1 to 63 letters, digits, `-` and `_`, with dots between them, at most 253
+/// bytes. One whose last label is a number is an IPv4 address, and here a wrong one.
+fn is_host_name(host: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let last = host.rsplit('.').next().unwrap_or_default();
+    host.len() <= 253
+        && host.split('.').all(is_label)
+        && !last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -182,8 +217,38 @@ mod tests {
             "::1:9092",
             "a b:1",
             "[::1:2",
+            "256.0.0.1:9092",
+            "10.0.0:9092",
+            "-a:1",
+            "a..b:1",
         ] {
             assert!(check_address(text).is_err(), "{text}");
+        }
+        assert!(check_address(&format!("{}:1", "a".repeat(64))).is_err());
+        assert!(check_address(&format!("{}:1", "a.".repeat(128))).is_err());
+    }
+
+    #[test]
+    fn clients_are_told_only_what_they_can_connect_to() {
+        for text in [
+            "kafka.example.org:9092",
+            "10.0.0.7:1",
+            "[2001:db8::7]:9092",
+            "broker_1:1",
+        ] {
+            assert_eq!(check_advertised(text), Ok(()), "{text}");
+        }
+        for text in [
+            "0.0.0.0:9092",
+            "[::]:9092",
+            "[::0:0]:9092",
+            "localhost:0",
+            "localhost:00",
+            "[::1]:0",
+            "localhost",
+            "a b:9092",
+        ] {
+            assert!(check_advertised(text).is_err(), "{text}");
         }
     }
 

@@ -1,11 +1,11 @@
-//! `sapwood topic create` and `alter`.
+//! `sapwood topic create`.
 
-use sapwood_client::{Admin, Client, ConfigChange, NewTopic, Topic};
+use sapwood_client::{Client, NewTopic, Topic};
 use sapwood_model::Code;
 use serde_json::json;
 
 use crate::{
-    args::topic::{AlterArgs, CreateArgs},
+    args::topic::CreateArgs,
     console::Console,
     error::{Exit, Failure, Outcome},
     output::{Form, counted, print_text, print_value},
@@ -98,48 +98,4 @@ fn exists(existing: &Topic, request: &NewTopic) -> Failure {
 /// `1 partition`, `12 partitions`.
 pub(super) fn count(partitions: u32) -> String {
     counted(partitions.into(), "partition")
-}
-
-/// Changes the configuration (all changes or none), then adds partitions.
-pub(super) async fn alter(client: Client, args: AlterArgs, console: &Console) -> Outcome {
-    let form = console.form()?;
-    let admin = client.admin();
-    let set = args
-        .set
-        .into_iter()
-        .map(|(key, value)| ConfigChange::Set(key, value));
-    let changes: Vec<_> = set
-        .chain(args.unset.into_iter().map(ConfigChange::Unset))
-        .collect();
-    if !changes.is_empty() {
-        admin.alter_topic(&args.name, &changes).await?;
-    }
-    if let Some(total) = args.partitions
-        && let Err(error) = add_partitions(&admin, &args.name, total).await
-    {
-        let failure = Failure::from(&error);
-        return Err(match changes.is_empty() {
-            true => failure.into(),
-            false => failure
-                .at("the configuration was changed, but")
-                .exit(Exit::Partial)
-                .into(),
-        });
-    }
-    match form {
-        Form::Table | Form::Wide => print_text(&format!("altered {}\n", args.name))?,
-        Form::Name => print_text(&format!("{}\n", args.name))?,
-        Form::Json | Form::Jsonl | Form::Yaml => {
-            print_value(&json!({ "name": args.name, "altered": true }), form)?;
-        }
-    }
-    Ok(Exit::Ok)
-}
-
-async fn add_partitions(
-    admin: &Admin,
-    name: &str,
-    total: u32,
-) -> Result<Topic, sapwood_client::Error> {
-    admin.add_partitions(name, total).await
 }

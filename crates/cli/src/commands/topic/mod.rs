@@ -1,5 +1,6 @@
 //! `sapwood topic`.
 
+mod alter;
 mod consume;
 mod create;
 mod destroy;
@@ -20,7 +21,7 @@ pub(crate) fn run(command: TopicCommand, global: &Global, console: &Console) -> 
             session::run(global, |client| create::create(client, args, console))
         }
         TopicCommand::Alter(args) => {
-            session::run(global, |client| create::alter(client, args, console))
+            session::run(global, |client| alter::alter(client, args, console))
         }
         TopicCommand::List(args) => {
             session::run(global, |client| show::list(client, args, console))
