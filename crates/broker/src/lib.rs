@@ -36,7 +36,7 @@ pub use metrics::{Metrics, MetricsSnapshot, PartitionMetrics, Results, TaskMetri
 pub use options::{BrokerOptions, ReplicationPolicy};
 pub use produce::{Pending, Produce, ProduceError, Produced};
 pub use producer_ids::ProducerIdError;
-pub use reads::LookupReadError;
+pub use reads::{LookupReadError, PartitionLeader};
 pub use registry::{LookupError, PartitionInfo, TopicInfo, TopicRef};
 pub use topic_config::{
     ConfigChange, ConfigEntry, ConfigKey, ConfigSource, Effect, TopicConfigError, ValueKind,
