@@ -200,10 +200,10 @@ fn partition(dir: &Path, tail: TailKind, bytes: usize, batch: &Batch) -> Outcome
             ..LogConfig::default()
         },
     })?;
-    let now = Timestamp(1_700_000_000_000);
+    let clock = Environment::real().clock;
     let cost = timed(|| {
         for _ in 0..bytes / BATCH_BYTES {
-            partition.append(batch, AppendOptions::default(), now)?;
+            partition.append(batch, AppendOptions::default(), clock.now())?;
         }
         Ok(())
     })?;

@@ -19,11 +19,6 @@ use crate::{
     segment::{ActiveSegment, Prepared, Room, SEGMENT_BYTES_MAX, Segment, View},
 };
 
-/// Write-out is started, and maintenance asked for, each time this much was appended. The largest folio
-/// of the page cache: starting the write-out of a part of one makes the kernel write-protect and write
-/// all of it, and again for the rest.
-pub(super) const WRITE_OUT_BYTES: u64 = 2 << 20;
-
 /// What is to be told once the lock is released.
 #[derive(Debug, Default)]
 struct News {
@@ -321,7 +316,7 @@ impl Partition {
             news.high_watermark = Some(end);
             news.dirtied_bytes = Some(bytes);
         }
-        news.maintenance |= writer.active.write_out_due(WRITE_OUT_BYTES).is_some()
+        news.maintenance |= writer.active.write_out_due(now).is_some()
             || writer.active.allocation_due().is_some()
             || (writer.next.is_none() && self.is_next_due(writer, &self.config.load()));
         let metrics = self.durability.metrics();

@@ -9,7 +9,7 @@ use std::{
 use sapwood_model::{Offset, Timestamp};
 use tracing::{debug, warn};
 
-use super::{Cut, OfflineReason, Partition, Upkeep, View, Waiting, append::WRITE_OUT_BYTES};
+use super::{Cut, OfflineReason, Partition, Upkeep, View, Waiting};
 use crate::{
     index::IndexCounts,
     io::{File, OpenMode},
@@ -49,7 +49,7 @@ impl Partition {
         }
         let again = self.allocate_ahead();
         self.prepare_next(&mut upkeep, now);
-        self.start_write_out();
+        self.start_write_out(now);
         self.seal_durable(&upkeep);
         self.remove_trimmed();
         self.write_epochs(&mut upkeep);
@@ -158,10 +158,10 @@ impl Partition {
     }
 
     /// Starts writing out what is complete behind the tail, so that a checkpoint finds little to sync.
-    fn start_write_out(&self) {
+    fn start_write_out(&self, now: Timestamp) {
         let due = {
             let writer = self.writer.lock();
-            let range = writer.active.write_out_due(WRITE_OUT_BYTES);
+            let range = writer.active.write_out_due(now);
             range
                 .zip(writer.active.file().cloned())
                 .map(|due| (due, writer.active.base_offset()))
@@ -183,7 +183,7 @@ impl Partition {
             .file()
             .is_some_and(|active| Arc::ptr_eq(active, &file))
         {
-            writer.active.written_out(&range);
+            writer.active.written_out(&range, now);
         }
     }
 

@@ -18,6 +18,12 @@ const ALLOCATION_BYTES_MIN: u64 = 64 << 10;
 const POPULATE_BYTES: u64 = 2 << 20;
 /// A partition that took longer for such a step is too slow to need the next one ahead.
 const POPULATE_WITHIN_MS: i64 = 1000;
+/// Write-out is started for whole steps of this: the largest folio of the page cache. Starting it for a
+/// part of one makes the kernel write-protect and write the whole folio, again and again.
+const WRITE_OUT_BYTES: u64 = 2 << 20;
+/// Steps are gathered for this long: each start costs a wake-up, and what the disk takes meanwhile slows
+/// the stores down. Often enough for a checkpoint to find little to sync.
+const WRITE_OUT_INTERVAL_MS: i64 = 100;
 /// Allocations double up to this.
 const ALLOCATION_BYTES_MAX: u64 = 32 << 20;
 
@@ -134,6 +140,7 @@ struct OpenTail {
     capacity: u64,
     /// Below it write-out was started.
     written_out: u64,
+    written_out_at: Timestamp,
     /// Where it is decided next whether pages are populated, and when it was decided last.
     populate_at: u64,
     populated_last: Timestamp,
@@ -240,6 +247,7 @@ impl ActiveSegment {
             allocated,
             capacity,
             written_out,
+            written_out_at: self.opened_at,
             populate_at: self.position + POPULATE_BYTES,
             populated_last: self.opened_at,
         });
@@ -365,17 +373,21 @@ impl ActiveSegment {
         Ok(start)
     }
 
-    /// What write-out was not started for yet, up to the last multiple of `step_bytes`.
-    pub(crate) fn write_out_due(&self, step_bytes: u64) -> Option<Range<u64>> {
+    /// What write-out should be started for now: whole steps, many at a time for a fast writer.
+    pub(crate) fn write_out_due(&self, now: Timestamp) -> Option<Range<u64>> {
         let open = self.open.as_ref()?;
-        let upto = self.position / step_bytes * step_bytes;
-        (upto > open.written_out).then_some(open.written_out..upto)
+        let upto = self.position / WRITE_OUT_BYTES * WRITE_OUT_BYTES;
+        let waits_ms = now.0.saturating_sub(open.written_out_at.0);
+        // A clock that was set back does not hold it up.
+        let due = upto > open.written_out && !(0..WRITE_OUT_INTERVAL_MS).contains(&waits_ms);
+        due.then_some(open.written_out..upto)
     }
 
     /// Write-out of a range from [`ActiveSegment::write_out_due`] was started.
-    pub(crate) fn written_out(&mut self, range: &Range<u64>) {
+    pub(crate) fn written_out(&mut self, range: &Range<u64>, now: Timestamp) {
         if let Some(open) = &mut self.open {
             open.written_out = open.written_out.max(range.end);
+            open.written_out_at = now;
         }
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Faults {
     pub(super) no_descriptors: AtomicBool,
     pub(super) sync: AtomicBool,
     pub(super) write_out: AtomicBool,
+    /// How often write-out was started.
+    pub(super) write_outs: AtomicU64,
     pub(super) tail_write: AtomicBool,
     pub(super) read: AtomicBool,
     /// Resident reads find nothing in memory.
@@ -39,6 +41,7 @@ pub(super) fn faulty(environment: Environment) -> (Environment, Arc<Faults>) {
         no_descriptors: AtomicBool::default(),
         sync: AtomicBool::default(),
         write_out: AtomicBool::default(),
+        write_outs: AtomicU64::default(),
         tail_write: AtomicBool::default(),
         read: AtomicBool::default(),
         cold: AtomicBool::default(),
@@ -153,6 +156,7 @@ impl File for FaultyFile {
     }
     fn start_write_out(&self, range: Range<u64>) -> io::Result<()> {
         fail_if(&self.faults.write_out)?;
+        self.faults.write_outs.fetch_add(1, Relaxed);
         self.file.start_write_out(range)
     }
     fn tail(

@@ -124,7 +124,7 @@ fn a_failed_sync_or_write_out_of_a_segment_takes_the_partition_offline() {
     let fixture = Fixture::os(1 << 30);
     fixture.append(&batch(2 << 20));
     fixture.faults.write_out.store(true, Relaxed);
-    fixture.maintain();
+    fixture.partition.maintain(Timestamp(NOW.0 + 100));
     assert!(
         fixture.offline_reason().contains("write-out"),
         "{}",

@@ -77,6 +77,27 @@ fn pages_are_populated_for_quick_writers_only() {
 }
 
 #[test]
+fn write_out_is_gathered_for_a_fast_writer_and_prompt_for_a_slow_one() {
+    // 40 MB: no start yet, one every 100 ms, or one for each step of 2 MiB.
+    for (pause_ms, write_outs) in [(1, 0), (20, 7), (100, 19)] {
+        let fixture = Fixture::os(1 << 30);
+        for n in 1..=40 {
+            let now = Timestamp(NOW.0 + n * pause_ms);
+            fixture
+                .partition
+                .append(&batch(1_000_000), AppendOptions::default(), now)
+                .unwrap();
+            fixture.partition.maintain(now);
+        }
+        assert_eq!(
+            fixture.faults.write_outs.load(Relaxed),
+            write_outs,
+            "at a pause of {pause_ms} ms"
+        );
+    }
+}
+
+#[test]
 fn nothing_is_allocated_before_the_first_append_and_64_kib_with_it() {
     let fixture = Fixture::os(1 << 30);
     assert!(fixture.files().is_empty());
