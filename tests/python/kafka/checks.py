@@ -67,6 +67,10 @@ class Client:
     # Whether it sends a record that has neither key nor value.
     NULL_RECORDS = True
 
+    def describe_cluster(self) -> tuple:
+        """The requests that were sent, the address of each node by its id, and the controller's id."""
+        raise NotAvailable("it describes no cluster")
+
     def create(self, topic: str, partitions: int) -> None:
         """Creates a topic."""
         raise NotAvailable("it creates no topics")
@@ -202,6 +206,7 @@ class Checks:
 
     def all(self):
         """Names and checks."""
+        yield "describe-cluster", self.describe_cluster
         yield "create-topic", self.create_topic
         for codec in CODECS:
             yield f"round-trip-{codec}", lambda codec=codec: self.round_trip(codec)
@@ -264,6 +269,12 @@ class Checks:
         for offset, record in zip(offsets, records, strict=True):
             equal(offset, following[record.partition], "an acknowledged offset")
             following[record.partition] += 1
+
+    def describe_cluster(self) -> str:
+        requests, nodes, controller = self.client.describe_cluster()
+        equal(list(nodes.values()), [self.client.broker], "the addresses of the nodes")
+        equal(controller in (None, *nodes), True, f"whether the controller {controller} is one of {nodes}")
+        return requests
 
     def create_topic(self) -> None:
         topic = self.topic("created")

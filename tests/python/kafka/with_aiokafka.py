@@ -58,6 +58,11 @@ class Aiokafka(Client):
             name = ERROR_NAMES.get(getattr(failure, "errno", None), type(failure).__name__)
             raise KafkaError(name, str(failure)) from failure
 
+    def describe_cluster(self):
+        cluster = self.run(self.admin.describe_cluster())
+        nodes = {node["node_id"]: f"{node['host']}:{node['port']}" for node in cluster["brokers"]}
+        return "Metadata", nodes, cluster["controller_id"]
+
     def create(self, topic, partitions):
         (created,) = self.run(self.admin.create_topics([NewTopic(topic, partitions, 1)])).to_object()["topic_errors"]
         refuse(created["error_code"], created.get("error_message"))

@@ -40,6 +40,10 @@ class Confluent(Client):
             "auto.offset.reset": "error",
         })
 
+    def describe_cluster(self):
+        cluster = result(self.admin.describe_cluster())
+        return "DescribeCluster", {node.id: f"{node.host}:{node.port}" for node in cluster.nodes}, cluster.controller.id
+
     def create(self, topic, partitions):
         created = self.admin.create_topics([ck_admin.NewTopic(topic, partitions, 1)])
         result(created[topic])

@@ -37,6 +37,14 @@ class KafkaPython(Client):
             allow_auto_create_topics=False,
         )
 
+    def describe_cluster(self):
+        cluster = ask(self.admin.describe_cluster)
+        nodes = {node["broker_id"]: f"{node['host']}:{node['port']}" for node in cluster["brokers"]}
+        (directories,) = ask(self.admin.describe_log_dirs)
+        if len(directories["log_dirs"]) != 1:
+            raise AssertionError(f"the data directories are {directories}")
+        return "DescribeCluster, DescribeLogDirs", nodes, cluster["controller_id"]
+
     def create(self, topic, partitions):
         options = {"num_partitions": partitions, "replication_factor": 1}
         ask(lambda: self.admin.create_topics({topic: options}))

@@ -39,6 +39,10 @@ class Kcat(Client):
             raise KafkaError("kcat", stderr)
         return ran.stdout.decode()
 
+    def describe_cluster(self):
+        described = json.loads(self.run("-L", "-J"))
+        return "Metadata", {node["id"]: node["name"] for node in described["brokers"]}, described["controllerid"]
+
     def prepare(self, topic, partitions):
         self.helper.create(topic, partitions)
 
