@@ -44,6 +44,8 @@ mod error;
 mod frame;
 pub mod messages;
 mod reader;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod uuid;
 mod wire;
 mod writer;

@@ -39,7 +39,7 @@ pub struct DeleteTopicsResponse {
 #[derive(Debug, Clone, PartialEq, Wire)]
 pub struct DeleteTopicsResponseTopic {
     /// The topic's name; null for an id that is not known.
-    #[kafka(nullable = "6+")]
+    #[kafka(nullable = "6+", default = Some(String::new()))]
     pub name: Option<String>,
     /// The topic's id; zero for none.
     #[kafka(versions = "6+")]

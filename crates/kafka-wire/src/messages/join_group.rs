@@ -55,7 +55,7 @@ pub struct JoinGroupResponse {
     #[kafka(versions = "7+")]
     pub protocol_type: Option<String>,
     /// The assignor that was chosen; null, or empty up to version 6, when there is none.
-    #[kafka(nullable = "7+")]
+    #[kafka(nullable = "7+", default = Some(String::new()))]
     pub protocol_name: Option<String>,
     /// The leader's member id.
     pub leader: String,

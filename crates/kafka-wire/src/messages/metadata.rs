@@ -7,7 +7,7 @@ use crate::{Uuid, Wire};
 #[kafka(key = 3, versions = "0-13", flexible = 9, response = MetadataResponse)]
 pub struct MetadataRequest {
     /// The topics; null for all of them. In version 0 an empty list is all.
-    #[kafka(nullable = "1+")]
+    #[kafka(nullable = "1+", default = Some(Vec::new()))]
     pub topics: Option<Vec<MetadataRequestTopic>>,
     /// Whether topics that are not there may be made.
     #[kafka(versions = "4+", default = true)]
@@ -27,7 +27,7 @@ pub struct MetadataRequestTopic {
     #[kafka(versions = "10+")]
     pub topic_id: Uuid,
     /// The topic's name; null when it is asked for by its id.
-    #[kafka(nullable = "10+")]
+    #[kafka(nullable = "10+", default = Some(String::new()))]
     pub name: Option<String>,
 }
 
@@ -76,7 +76,7 @@ pub struct MetadataResponseTopic {
     /// Kafka's code of what went wrong, or 0.
     pub error_code: i16,
     /// The topic's name; null for an id that is not known.
-    #[kafka(nullable = "12+")]
+    #[kafka(nullable = "12+", default = Some(String::new()))]
     pub name: Option<String>,
     /// The topic's id; zero for none.
     #[kafka(versions = "10+")]

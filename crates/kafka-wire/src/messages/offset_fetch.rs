@@ -10,7 +10,7 @@ pub struct OffsetFetchRequest {
     #[kafka(versions = "0-7")]
     pub group_id: String,
     /// The topics, up to version 7; null for all of them.
-    #[kafka(versions = "0-7", nullable = "2+")]
+    #[kafka(versions = "0-7", nullable = "2+", default = Some(Vec::new()))]
     pub topics: Option<Vec<OffsetFetchRequestTopic>>,
     /// The groups, from version 8 on.
     #[kafka(versions = "8+")]
