@@ -15,18 +15,15 @@ pub enum ConnectionEnd {
     Tls,
     /// The client speaks HTTP/1 on a port that does not.
     Http1,
-    /// The client speaks Kafka's protocol, which is not served.
-    Kafka,
 }
 
 impl ConnectionEnd {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 5] = [
         Self::Limit,
         Self::HandshakeTimeout,
         Self::ClosedEarly,
         Self::Tls,
         Self::Http1,
-        Self::Kafka,
     ];
 
     fn label(self) -> &'static str {
@@ -36,7 +33,6 @@ impl ConnectionEnd {
             Self::ClosedEarly => "closed_early",
             Self::Tls => "tls",
             Self::Http1 => "http1",
-            Self::Kafka => "kafka",
         }
     }
 }
@@ -48,6 +44,8 @@ pub struct ConnectionCounters {
     closed: AtomicU64,
     grpc_opened: AtomicU64,
     grpc_closed: AtomicU64,
+    kafka_opened: AtomicU64,
+    kafka_closed: AtomicU64,
     turned_away: [AtomicU64; ConnectionEnd::ALL.len()],
 }
 
@@ -72,6 +70,16 @@ impl ConnectionCounters {
         self.grpc_closed.fetch_add(1, Relaxed);
     }
 
+    /// Counts an open connection that turned out to be Kafka's.
+    pub fn kafka_opened(&self) {
+        self.kafka_opened.fetch_add(1, Relaxed);
+    }
+
+    /// Counts the end of a Kafka connection.
+    pub fn kafka_closed(&self) {
+        self.kafka_closed.fetch_add(1, Relaxed);
+    }
+
     /// Counts a connection that was not served.
     pub fn turned_away(&self, end: ConnectionEnd) {
         self.turned_away[end as usize].fetch_add(1, Relaxed);
@@ -93,6 +101,12 @@ impl ConnectionCounters {
     pub fn open_grpc(&self) -> u64 {
         let closed = self.grpc_closed.load(Relaxed);
         self.grpc_opened.load(Relaxed).saturating_sub(closed)
+    }
+
+    /// Kafka connections open now.
+    pub fn open_kafka(&self) -> u64 {
+        let closed = self.kafka_closed.load(Relaxed);
+        self.kafka_opened.load(Relaxed).saturating_sub(closed)
     }
 
     /// Connections that were not served, by reason, as `(label, count)`.

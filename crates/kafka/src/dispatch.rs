@@ -11,13 +11,17 @@ use std::{
 use bytes::{Buf, Bytes};
 use sapwood_kafka_wire::{
     Message, Reader, RequestHeader,
-    messages::{ApiVersionsRequest, MetadataRequest},
+    messages::{
+        ApiVersionsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
+        MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+    },
 };
 
 use crate::{
     api,
     connection::{Connection, Disconnect, FRAME_BYTES_MIN},
     context::{CallHeader, Context},
+    fetched::Held,
     kafka::Shared,
 };
 
@@ -52,7 +56,21 @@ pub(crate) enum Reply {
     Ready(Vec<Bytes>),
     /// The second stage. It is awaited when the requests before it are answered, and holds nothing of
     /// the request's frame.
-    Later(Boxed<Vec<Bytes>>),
+    Later(Boxed<Answer>),
+}
+
+/// An answer on its way to the client.
+pub(crate) struct Answer {
+    /// Its frame.
+    pub(crate) parts: Vec<Bytes>,
+    /// What is to be given back once it is with the client.
+    pub(crate) held: Option<Held>,
+}
+
+impl From<Vec<Bytes>> for Answer {
+    fn from(parts: Vec<Bytes>) -> Self {
+        Self { parts, held: None }
+    }
 }
 
 impl Reply {
@@ -68,10 +86,10 @@ impl Reply {
     pub(crate) fn poll(
         &mut self,
         context: &mut TaskContext<'_>,
-    ) -> Poll<Result<Vec<Bytes>, Disconnect>> {
+    ) -> Poll<Result<Answer, Disconnect>> {
         match self {
-            Self::None => Poll::Ready(Ok(Vec::new())),
-            Self::Ready(parts) => Poll::Ready(Ok(std::mem::take(parts))),
+            Self::None => Poll::Ready(Ok(Vec::new().into())),
+            Self::Ready(parts) => Poll::Ready(Ok(std::mem::take(parts).into())),
             Self::Later(answer) => answer.as_mut().poll(context),
         }
     }
@@ -112,8 +130,13 @@ macro_rules! staged {
 /// Every API that is served, by its key, with the versions that clients are told.
 #[rustfmt::skip]
 pub(crate) static APIS: &[Api] = &[
+    staged!("Produce", ProduceRequest, 0..=13, FRAME_BYTES_MAX, api::produce::handle),
+    staged!("Fetch", FetchRequest, 4..=18, FRAME_BYTES_USUAL, api::fetch::handle),
+    api!("ListOffsets", ListOffsetsRequest, 1..=10, api::list_offsets::handle),
     api!("Metadata", MetadataRequest, 0..=13, api::metadata::handle),
     api!("ApiVersions", ApiVersionsRequest, 0..=4, api::api_versions::handle),
+    api!("InitProducerId", InitProducerIdRequest, 0..=5, api::init_producer_id::handle),
+    api!("OffsetForLeaderEpoch", OffsetForLeaderEpochRequest, 2..=4, api::offset_for_leader_epoch::handle),
 ];
 
 fn find(key: i16) -> Option<&'static Api> {

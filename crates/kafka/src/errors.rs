@@ -281,7 +281,10 @@ mod tests {
 
     #[test]
     fn names_are_kafkas() {
-        assert_eq!(ErrorCode::OffsetOutOfRange.to_string(), "OFFSET_OUT_OF_RANGE");
+        assert_eq!(
+            ErrorCode::OffsetOutOfRange.to_string(),
+            "OFFSET_OUT_OF_RANGE"
+        );
         assert_eq!(ErrorCode::FencedLeaderEpoch.number(), 74);
         assert_eq!(ErrorCode::UnknownTopicId.number(), 100);
     }
@@ -296,7 +299,10 @@ mod tests {
         assert_eq!(BatchError::Empty.kafka(), ErrorCode::InvalidRecord);
         let full = AppendError::NoSpace { bytes: 1 };
         assert_eq!(full.kafka(), ErrorCode::KafkaStorageError);
-        assert_eq!(ProduceError::Draining.kafka(), ErrorCode::NotLeaderOrFollower);
+        assert_eq!(
+            ProduceError::Draining.kafka(),
+            ErrorCode::NotLeaderOrFollower
+        );
         assert_eq!(AlterTopicError::Draining.kafka(), ErrorCode::NotController);
     }
 }

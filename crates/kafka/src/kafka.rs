@@ -11,6 +11,8 @@ use tracing::error;
 use crate::{
     ConnectionInfo, KafkaOptions, Metrics,
     connection::{self, BufferPool, Mistakes},
+    fetched::FetchedBytes,
+    sessions::Sessions,
 };
 
 /// The Kafka door of a broker: what its connections share. Cheap to clone.
@@ -23,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) broker: Broker,
     pub(crate) options: KafkaOptions,
     pub(crate) cluster_id: String,
+    pub(crate) sessions: Sessions,
+    pub(crate) fetched: FetchedBytes,
     pub(crate) metrics: Metrics,
     pub(crate) buffers: Arc<BufferPool>,
     pub(crate) mistakes: Mistakes,
@@ -47,6 +51,11 @@ impl Kafka {
         Self {
             shared: Arc::new(Shared {
                 cluster_id,
+                sessions: Sessions::new(
+                    options.fetch_sessions_max,
+                    options.fetch_session_partitions_max,
+                ),
+                fetched: FetchedBytes::new(options.fetched_bytes_max),
                 metrics: Metrics::new(),
                 buffers: Arc::default(),
                 mistakes: Mistakes::default(),
@@ -77,6 +86,11 @@ impl Kafka {
     /// The numbers of this door.
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// Fetch sessions that are kept now.
+    pub fn fetch_sessions(&self) -> usize {
+        self.shared.sessions.len()
     }
 
     /// The id of the cluster, as clients see it: the data directory's, in 22 characters.

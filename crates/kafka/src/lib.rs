@@ -12,7 +12,10 @@ mod context;
 mod dispatch;
 
 mod api;
+mod convert;
 mod errors;
+mod fetched;
+mod sessions;
 
 mod metrics;
 mod warnings;

@@ -21,7 +21,8 @@ pub struct KafkaOptions {
     /// Bytes of fetched batches on their way to slow clients that the whole broker holds. When many
     /// are held, fetches are answered with fewer.
     pub fetched_bytes_max: usize,
-    /// Fetch sessions kept at once. The one that was idle longest makes room for a new one.
+    /// Fetch sessions kept at once. One that was not used for 2 minutes makes room for a new one; when
+    /// there is none, clients name everything in each fetch.
     pub fetch_sessions_max: usize,
     /// Partitions in all fetch sessions together.
     pub fetch_session_partitions_max: usize,

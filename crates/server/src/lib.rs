@@ -11,6 +11,7 @@ mod server;
 mod bind;
 mod error;
 mod http;
+mod kafka;
 mod listener;
 pub mod logging;
 mod machine;

@@ -11,6 +11,7 @@ use sapwood_broker::{
 };
 use sapwood_grpc::{GrpcOptions, ServeError};
 use sapwood_http::{ConnectionCounters, Health, Http, Metrics, RecoveryProgress};
+use sapwood_kafka::{Advertised, Kafka, KafkaOptions};
 use sapwood_model::Durability;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -22,10 +23,10 @@ use tracing::{info, warn};
 use crate::bind::bind;
 use crate::config::{Config, Origin, Profile, Replication, Tail};
 use crate::error::RunError;
-use crate::listener::{self, ListenerLimits, Shared};
+use crate::listener::{self, Doors, ListenerLimits, Shared};
 use crate::machine::{self, Allowance};
 
-/// Connections that wait for the gRPC server to take them; each holds a slot already.
+/// Connections that wait for their server to take them; each holds a slot already.
 const HANDOVER_MAX: usize = 64;
 
 /// What a server says once it serves.
@@ -63,6 +64,7 @@ pub struct Server {
     stop_http: watch::Sender<bool>,
     listeners: JoinSet<()>,
     grpc: JoinSet<Result<(), ServeError>>,
+    kafka: JoinSet<()>,
     http: JoinSet<()>,
 }
 
@@ -130,6 +132,14 @@ impl Server {
             },
             stopped(stop_listening.subscribe()),
         ));
+        let (to_kafka, from_listeners) = mpsc::channel(HANDOVER_MAX);
+        let mut kafka = JoinSet::new();
+        kafka.spawn(crate::kafka::serve(
+            Kafka::new(broker.clone(), kafka_options(&config)),
+            from_listeners,
+            config.limits.drain_timeout,
+            stop_listening.subscribe(),
+        ));
         let mut listeners = JoinSet::new();
         let mut addresses = Vec::new();
         for (name, socket) in bound.listeners {
@@ -138,12 +148,17 @@ impl Server {
                 what: "a listener",
                 source,
             })?;
+            let doors = Doors {
+                grpc: to_grpc.clone(),
+                kafka: to_kafka.clone(),
+                name: name.as_str().into(),
+                advertised: advertised(&config, &name),
+            };
             addresses.push((name, address));
-            let (shared, to_grpc) = (Arc::clone(&shared), to_grpc.clone());
             listeners.spawn(listener::serve(
                 socket,
-                shared,
-                to_grpc,
+                Arc::clone(&shared),
+                doors,
                 stop_listening.subscribe(),
             ));
         }
@@ -172,6 +187,7 @@ impl Server {
             stop_http,
             listeners,
             grpc,
+            kafka,
             http,
         })
     }
@@ -213,6 +229,7 @@ impl Server {
                 warn!(event = "broker.grpc_failed", %error, "the grpc server did not end well");
             }
             while self.listeners.join_next().await.is_some() {}
+            while self.kafka.join_next().await.is_some() {}
         };
         let (closed, ()) = tokio::join!(self.broker.drain_and_close(), clients);
         self.stop_http.send_replace(true);
@@ -327,6 +344,23 @@ fn check_partitions(broker: &Broker, allowance: &Allowance) {
             "more partitions than descriptors and mappings allow to be written to at once: raise \
              `ulimit -n` or vm.max_map_count"
         );
+    }
+}
+
+/// What Kafka clients of a listener are told to connect to.
+fn advertised(config: &Config, listener: &str) -> Option<Advertised> {
+    let mut listeners = config.listeners.iter();
+    let found = listeners.find(|found| found.name == listener)?;
+    // The configuration has checked its form.
+    Advertised::parse(found.advertised.as_deref()?)
+}
+
+fn kafka_options(config: &Config) -> KafkaOptions {
+    KafkaOptions {
+        broker_id: i32::try_from(config.kafka.broker_id).unwrap_or(i32::MAX),
+        idle_timeout: config.limits.idle_timeout,
+        fetch_sessions_max: usize::try_from(config.kafka.fetch_sessions).unwrap_or(usize::MAX),
+        ..KafkaOptions::default()
     }
 }
 

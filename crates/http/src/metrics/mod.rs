@@ -103,6 +103,8 @@ impl Sources {
 
     fn encode_connections(&self, families: &mut Families<'_, '_>) -> fmt::Result {
         let counters = &self.connections;
+        let known = counters.open_grpc() + counters.open_kafka();
+        let other = counters.open().saturating_sub(known);
         families.counters(
             "sapwood_connections_accepted",
             None,
@@ -115,7 +117,8 @@ impl Sources {
             "Connections that are open, by protocol; other is not told apart yet or is about to close.",
             [
                 (vec![("protocol", "grpc")], counters.open_grpc()),
-                (vec![("protocol", "other")], counters.open().saturating_sub(counters.open_grpc())),
+                (vec![("protocol", "kafka")], counters.open_kafka()),
+                (vec![("protocol", "other")], other),
             ],
         )?;
         families.counters(

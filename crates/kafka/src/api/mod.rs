@@ -5,7 +5,15 @@
 //! or `failed`, which give their numbers. A row in `dispatch` makes an API known to clients.
 
 pub(crate) mod api_versions;
+pub(crate) mod fetch;
+pub(crate) mod init_producer_id;
+pub(crate) mod list_offsets;
 pub(crate) mod metadata;
+pub(crate) mod offset_for_leader_epoch;
+pub(crate) mod produce;
+
+mod lookup;
+mod produce_refused;
 
 /// The bit of an operation in `authorized_operations`, by Kafka's number of it.
 const fn operations(numbers: &[u32]) -> i32 {

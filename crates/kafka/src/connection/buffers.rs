@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, buf::Limit, BufMut};
+use bytes::{BufMut, Bytes, buf::Limit};
 use parking_lot::Mutex;
 
 /// Bytes of buffers that are kept while nobody uses them.
@@ -84,7 +84,10 @@ impl FrameBuffer {
 
     /// Adds bytes that were read with the frame's length.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
-        assert!(bytes.len() <= self.length - self.len(), "they are the frame's");
+        assert!(
+            bytes.len() <= self.length - self.len(),
+            "they are the frame's"
+        );
         self.bytes.extend_from_slice(bytes);
     }
 

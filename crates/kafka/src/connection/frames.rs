@@ -99,8 +99,11 @@ impl<'a> Frames<'a> {
         }
         let permit = self.budget.acquire(length as u64).await?;
         let bytes = if LENGTH_BYTES + length <= HEAD_BYTES {
-            self.read_head(LENGTH_BYTES + length, Instant::now() + self.options.frame_timeout)
-                .await?;
+            self.read_head(
+                LENGTH_BYTES + length,
+                Instant::now() + self.options.frame_timeout,
+            )
+            .await?;
             self.head.advance(LENGTH_BYTES);
             self.head.split_to(length).freeze()
         } else {

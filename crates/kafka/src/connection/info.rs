@@ -101,7 +101,15 @@ mod tests {
         assert_eq!(parsed("kafka.example:9092"), is("kafka.example", 9092));
         assert_eq!(parsed("10.0.0.1:1"), is("10.0.0.1", 1));
         assert_eq!(parsed("[::1]:9092"), is("::1", 9092));
-        for wrong in ["", "host", ":1", "host:", "host:99999", "::1:9092", "[::1:1"] {
+        for wrong in [
+            "",
+            "host",
+            ":1",
+            "host:",
+            "host:99999",
+            "::1:9092",
+            "[::1:1",
+        ] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
     }

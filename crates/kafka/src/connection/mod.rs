@@ -27,8 +27,8 @@ use tokio::{
 pub(crate) use buffers::BufferPool;
 pub(crate) use disconnect::{Disconnect, Mistakes};
 pub(crate) use frames::FRAME_BYTES_MIN;
-pub use info::{Advertised, ConnectionInfo};
 pub(crate) use info::Connection;
+pub use info::{Advertised, ConnectionInfo};
 
 use crate::{
     KafkaOptions,
@@ -209,9 +209,9 @@ async fn gather(
             let Some(item) = front else { continue };
             let ready_bytes = item.reply.ready_bytes();
             match item.reply.poll(context) {
-                Poll::Ready(Ok(parts)) => {
+                Poll::Ready(Ok(answer)) => {
                     item.context.answered();
-                    outgoing.push(parts);
+                    outgoing.push(answer);
                     outgoing.requests += 1;
                     outgoing.ready_bytes += ready_bytes;
                     *front = None;

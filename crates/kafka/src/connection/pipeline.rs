@@ -10,7 +10,11 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use crate::{context::Context, dispatch::Reply};
+use crate::{
+    context::Context,
+    dispatch::{Answer, Reply},
+    fetched::Held,
+};
 
 /// A request behind its first stage.
 pub(super) struct Item {
@@ -114,6 +118,7 @@ impl Pipeline {
 pub(super) struct Outgoing {
     parts: VecDeque<Bytes>,
     bytes: usize,
+    held: Vec<Held>,
     /// Requests that are answered once everything is written, and what they had counted for.
     pub(super) requests: usize,
     pub(super) ready_bytes: usize,
@@ -128,8 +133,9 @@ impl Outgoing {
         self.bytes
     }
 
-    pub(super) fn push(&mut self, parts: Vec<Bytes>) {
-        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+    pub(super) fn push(&mut self, answer: Answer) {
+        self.held.extend(answer.held);
+        for part in answer.parts.into_iter().filter(|part| !part.is_empty()) {
             self.bytes += part.len();
             self.parts.push_back(part);
         }
@@ -172,8 +178,8 @@ mod tests {
     fn parts_are_written_in_order_however_the_socket_takes_them() {
         for step in 1..12 {
             let mut outgoing = Outgoing::default();
-            outgoing.push(vec!["abc".into(), "".into(), "defgh".into()]);
-            outgoing.push(vec!["ij".into()]);
+            outgoing.push(vec!["abc".into(), "".into(), "defgh".into()].into());
+            outgoing.push(vec![Bytes::from("ij")].into());
             let mut written = Vec::new();
             while !outgoing.is_empty() {
                 let mut slices = [IoSlice::new(&[]); 2];

@@ -17,6 +17,8 @@ const PAGE: u64 = 4 * KIB;
 /// The broker counts its budget in 32 bits.
 const BUDGET_BYTES_MAX: u64 = 4 * GIB - 1;
 const HOUR_MS: u64 = 3_600_000;
+/// Kafka's ids have 31 bits.
+const BROKER_ID_MAX: u64 = i32::MAX as u64;
 
 /// One configuration key.
 pub struct Key {
@@ -163,6 +165,16 @@ pub static KEYS: &[Key] = &[
         "HOST:PORT of /livez, /readyz and /metrics, or off. Port 0 picks a free one.",
     ),
     key(
+        "kafka.broker_id",
+        Field::Number(|config| &mut config.kafka.broker_id, 0..=BROKER_ID_MAX),
+        "The id under which Kafka clients know this broker.",
+    ),
+    key(
+        "kafka.fetch_sessions",
+        Field::Number(|config| &mut config.kafka.fetch_sessions, 0..=1_000_000),
+        "Incremental fetch sessions kept at once; clients without one name everything in each fetch.",
+    ),
+    key(
         "limits.request_bytes",
         Field::Bytes(
             |config| &mut config.limits.request_bytes,
@@ -187,6 +199,14 @@ pub static KEYS: &[Key] = &[
         "limits.handshake_timeout_ms",
         Field::Millis(|config| &mut config.limits.handshake_timeout, 10..=HOUR_MS),
         "How long a new connection may take to send its first bytes.",
+    ),
+    key(
+        "limits.idle_timeout_ms",
+        Field::Millis(
+            |config| &mut config.limits.idle_timeout,
+            1_000..=24 * HOUR_MS,
+        ),
+        "How long a Kafka connection may send nothing and wait for nothing before it is closed.",
     ),
     key(
         "limits.drain_timeout_ms",

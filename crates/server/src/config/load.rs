@@ -10,9 +10,9 @@ use sapwood_model::Durability;
 
 use super::layers::{Given, from_environment, from_file, from_flags};
 use super::{
-    Config, ConfigError, DEFAULT_LISTENER, HttpConfig, Inputs, KEYS, LISTENER_KEYS, LimitsConfig,
-    ListenerConfig, LogConfig, LogFormat, MetricsConfig, Origin, Problem, Profile, Replication,
-    SecurityConfig, Setting, StorageConfig, Tail, TopicsConfig, Value, keys,
+    Config, ConfigError, DEFAULT_LISTENER, HttpConfig, Inputs, KEYS, KafkaConfig, LISTENER_KEYS,
+    LimitsConfig, ListenerConfig, LogConfig, LogFormat, MetricsConfig, Origin, Problem, Profile,
+    Replication, SecurityConfig, Setting, StorageConfig, Tail, TopicsConfig, Value, keys,
 };
 
 const MIB: u64 = 1 << 20;
@@ -52,11 +52,16 @@ pub(super) fn defaults(profile: Profile, inputs: Inputs) -> Config {
         http: HttpConfig {
             address: Some(DEFAULT_HTTP_ADDRESS.to_owned()),
         },
+        kafka: KafkaConfig {
+            broker_id: 1,
+            fetch_sessions: 1000,
+        },
         limits: LimitsConfig {
             request_bytes: 64 * MIB,
             connection_bytes: 16 * MIB,
             connections: 10_000,
             handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(30),
         },
         // `dev` tells its user what to type next on the same terminal; `serve` has only its log.

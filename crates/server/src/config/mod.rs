@@ -200,6 +200,15 @@ pub struct HttpConfig {
     pub address: Option<String>,
 }
 
+/// Kafka's protocol: what its clients see of this broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// The id under which clients know this broker.
+    pub broker_id: u64,
+    /// Incremental fetch sessions that are kept at once.
+    pub fetch_sessions: u64,
+}
+
 /// Limits: what bounds memory, sockets and time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
@@ -211,6 +220,8 @@ pub struct LimitsConfig {
     pub connections: u64,
     /// How long a new connection may take to show its protocol.
     pub handshake_timeout: Duration,
+    /// How long a Kafka connection may be idle.
+    pub idle_timeout: Duration,
     /// How long a drain waits for clients before it cuts them off.
     pub drain_timeout: Duration,
 }
@@ -260,6 +271,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// `http.*`
     pub http: HttpConfig,
+    /// `kafka.*`
+    pub kafka: KafkaConfig,
     /// `limits.*`
     pub limits: LimitsConfig,
     /// `log.*`

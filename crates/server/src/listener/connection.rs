@@ -15,7 +15,16 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(crate) struct Slot {
     _permit: OwnedSemaphorePermit,
     counters: Arc<ConnectionCounters>,
-    grpc: bool,
+    serves: Option<Door>,
+}
+
+/// Who serves a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The native API.
+    Grpc,
+    /// Kafka's protocol.
+    Kafka,
 }
 
 impl Slot {
@@ -24,14 +33,23 @@ impl Slot {
         Self {
             _permit: permit,
             counters,
-            grpc: false,
+            serves: None,
         }
     }
 
-    /// From here on it counts among the gRPC connections.
-    pub(crate) fn serves_grpc(&mut self) {
-        if !std::mem::replace(&mut self.grpc, true) {
-            self.counters.grpc_opened();
+    /// From here on it counts among the connections of a door.
+    ///
+    /// # Panics
+    /// When it does already.
+    pub(crate) fn goes_to(&mut self, door: Door) {
+        assert_eq!(
+            self.serves.replace(door),
+            None,
+            "a connection goes through one door"
+        );
+        match door {
+            Door::Grpc => self.counters.grpc_opened(),
+            Door::Kafka => self.counters.kafka_opened(),
         }
     }
 }
@@ -39,8 +57,10 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.counters.closed();
-        if self.grpc {
-            self.counters.grpc_closed();
+        match self.serves {
+            Some(Door::Grpc) => self.counters.grpc_closed(),
+            Some(Door::Kafka) => self.counters.kafka_closed(),
+            None => {}
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A connection that opens with HTTP/2's preface is gRPC and is handed over, with its slot under the
 //! connection limit, to the gRPC server. TLS and HTTP/1 are mistakes that are named: in the log, and
-//! to an HTTP/1 client with an answer. Whatever is left is Kafka's, which this version does not
-//! serve: the connection is closed.
+//! to an HTTP/1 client with an answer. Whatever is left goes to the Kafka server, which knows its own
+//! from garbage.
 
 mod accept;
 mod connection;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sapwood_http::{ConnectionCounters, ConnectionEnd};
+use sapwood_kafka::{Advertised, ConnectionInfo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -24,8 +25,10 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 pub(crate) use accept::Acceptor;
+use connection::Door;
 pub(crate) use connection::{Connection, Slot};
 
+use crate::kafka::KafkaConnection;
 use crate::throttle::Throttle;
 use sniff::{Protocol, sniff};
 
@@ -79,12 +82,23 @@ impl Shared {
     }
 }
 
-/// Accepts on `listener` until `stop` turns true or its sender goes; gRPC connections go into
-/// `grpc`. Connections whose protocol is not known by then are closed.
+/// Where one listener's connections go, and what the listener is called.
+#[derive(Debug, Clone)]
+pub(crate) struct Doors {
+    pub(crate) grpc: mpsc::Sender<Connection>,
+    pub(crate) kafka: mpsc::Sender<KafkaConnection>,
+    /// The listener's name.
+    pub(crate) name: Arc<str>,
+    /// What Kafka clients are told to connect to, if not what they did connect to.
+    pub(crate) advertised: Option<Advertised>,
+}
+
+/// Accepts on `listener` until `stop` turns true or its sender goes, and sends connections to their
+/// doors. Connections whose protocol is not known by then are closed.
 pub(crate) async fn serve(
     listener: TcpListener,
     shared: Arc<Shared>,
-    grpc: mpsc::Sender<Connection>,
+    doors: Doors,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut acceptor = Acceptor::new(listener);
@@ -95,7 +109,7 @@ pub(crate) async fn serve(
             Some(_) = unknown.join_next() => {}
             (stream, peer) = acceptor.accept() => {
                 if let Some(slot) = take_slot(&shared, peer) {
-                    unknown.spawn(greet(stream, peer, slot, Arc::clone(&shared), grpc.clone()));
+                    unknown.spawn(greet(stream, peer, slot, Arc::clone(&shared), doors.clone()));
                 }
             }
         }
@@ -127,7 +141,7 @@ async fn greet(
     peer: SocketAddr,
     mut slot: Slot,
     shared: Arc<Shared>,
-    grpc: mpsc::Sender<Connection>,
+    doors: Doors,
 ) {
     let protocol = match timeout(shared.handshake_timeout, sniff(&stream)).await {
         Ok(Ok(Some(protocol))) => protocol,
@@ -149,13 +163,19 @@ async fn greet(
     };
     match protocol {
         Protocol::Http2 => {
-            slot.serves_grpc();
+            slot.goes_to(Door::Grpc);
             // The receiver goes only when the gRPC server has stopped: then this one closes too.
-            let _ = grpc.send(Connection::new(stream, slot)).await;
+            let _ = doors.grpc.send(Connection::new(stream, slot)).await;
         }
         Protocol::Kafka => {
-            shared.counters.turned_away(ConnectionEnd::Kafka);
-            debug!(%peer, "connection closed: the Kafka protocol is not served");
+            slot.goes_to(Door::Kafka);
+            let info = ConnectionInfo {
+                listener: doors.name,
+                advertised: doors.advertised,
+                peer,
+            };
+            let connection = KafkaConnection { stream, info, slot };
+            let _ = doors.kafka.send(connection).await;
         }
         Protocol::Tls => {
             shared.counters.turned_away(ConnectionEnd::Tls);

@@ -9,11 +9,12 @@ use tokio::time::Instant as TokioInstant;
 use super::sniff::HTTP2_PREFACE;
 use super::*;
 
-/// A listener whose gRPC side is the test.
+/// A listener whose doors lead to the test.
 struct Harness {
     address: SocketAddr,
     counters: Arc<ConnectionCounters>,
     grpc: mpsc::Receiver<Connection>,
+    kafka: mpsc::Receiver<KafkaConnection>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -30,12 +31,20 @@ impl Harness {
         let http = Some("127.0.0.1:9644".parse().expect("is an address"));
         let shared = Arc::new(Shared::new(limits, Arc::clone(&counters), http));
         let (to_grpc, grpc) = mpsc::channel(8);
+        let (to_kafka, kafka) = mpsc::channel(8);
+        let doors = Doors {
+            grpc: to_grpc,
+            kafka: to_kafka,
+            name: "inside".into(),
+            advertised: Advertised::parse("kafka.example:9092"),
+        };
         let stop = watch::Sender::new(false);
-        let task = tokio::spawn(serve(listener, shared, to_grpc, stop.subscribe()));
+        let task = tokio::spawn(serve(listener, shared, doors, stop.subscribe()));
         Self {
             address,
             counters,
             grpc,
+            kafka,
             stop,
             task,
         }
@@ -206,19 +215,31 @@ async fn a_tls_hello_is_closed_and_counted() {
 }
 
 #[tokio::test]
-async fn kafka_frames_and_garbage_are_closed_without_an_answer() {
-    let harness = Harness::roomy().await;
+async fn kafka_frames_and_whatever_is_nothing_else_go_to_kafka_with_the_listeners_names() {
+    let mut harness = Harness::roomy().await;
     let api_versions = [0, 0, 0, 20, 0, 18, 0, 3];
-    let garbage: [&[u8]; 5] = [&api_versions, &[0xff; 64], &[0; 1], b"PRIVATE", b"hello\n"];
-    for opening in garbage {
+    let openings: [&[u8]; 5] = [&api_versions, &[0xff; 64], &[0; 1], b"PRIVATE", b"hello\n"];
+    for opening in openings {
         let mut client = harness.connect().await;
         client.write_all(opening).await.expect("writes");
-        assert_eq!(rest_of(&mut client).await, b"", "{opening:?}");
+        let mut connection = harness.kafka.recv().await.expect("is handed over");
+        assert_eq!(&*connection.info.listener, "inside");
+        assert_eq!(
+            connection.info.advertised.as_ref().map(|a| a.port),
+            Some(9092)
+        );
+        assert_eq!(connection.info.peer, client.local_addr().expect("is open"));
+        let mut read = vec![0; opening.len()];
+        connection
+            .stream
+            .read_exact(&mut read)
+            .await
+            .expect("reads");
+        assert_eq!(read, opening);
+        assert_eq!(harness.counters.open_kafka(), 1);
     }
-    harness
-        .until(|counters| counters.ended(ConnectionEnd::Kafka) == 5)
-        .await;
     harness.until(|counters| counters.open() == 0).await;
+    assert_eq!(harness.counters.open_kafka(), 0);
 }
 
 #[tokio::test]

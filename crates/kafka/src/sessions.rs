@@ -1,0 +1,391 @@
+//! Incremental fetch sessions (KIP-227): what a client fetches is remembered, so that its next
+//! request names only what changes, and its next answer only what is new.
+//!
+//! A session is taken out of the cache for the time of a fetch and given back afterwards: no lock is
+//! held meanwhile, and one that is not given back, because its connection is gone, ends. A session
+//! that somebody else ended in the meantime is dropped when it comes back.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use sapwood_model::{Offset, TopicId};
+
+use crate::errors::ErrorCode;
+
+/// A session that was not used for this long gives way to a new one when there is no room.
+const IDLE: Duration = Duration::from_secs(120);
+/// The first request of a session, and of none.
+const EPOCH_INITIAL: i32 = 0;
+/// The last request of a session.
+const EPOCH_FINAL: i32 = -1;
+
+/// A topic as a fetch names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum TopicKey {
+    /// By name, up to version 12.
+    Name(Arc<str>),
+    /// By id.
+    Id(TopicId),
+}
+
+/// A partition that is fetched from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PartitionKey {
+    pub(crate) topic: TopicKey,
+    /// As it came: it may be no partition's number.
+    pub(crate) partition: i32,
+}
+
+/// What a client wants of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) offset: i64,
+    pub(crate) bytes_max: i32,
+    pub(crate) leader_epoch: i32,
+}
+
+/// What a client was told about a partition last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Told {
+    /// `None` when it has to be told anew whatever comes.
+    pub(crate) ends: Option<(Offset, Offset)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: PartitionKey,
+    pub(crate) wanted: Wanted,
+    pub(crate) told: Told,
+}
+
+/// One session's partitions, in the order in which they are read.
+#[derive(Debug)]
+pub(crate) struct Session {
+    id: i32,
+    /// The epoch that the next request has.
+    next_epoch: i32,
+    by_id: bool,
+    by_order: BTreeMap<u64, Entry>,
+    orders: HashMap<PartitionKey, u64>,
+    next_order: u64,
+}
+
+/// What a request says about sessions and partitions.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) session_id: i32,
+    pub(crate) epoch: i32,
+    /// Whether topics are named by id.
+    pub(crate) by_id: bool,
+    pub(crate) partitions: Vec<(PartitionKey, Wanted)>,
+    pub(crate) forgotten: Vec<PartitionKey>,
+}
+
+/// What to fetch, and how to answer.
+#[derive(Debug)]
+pub(crate) enum Plan {
+    /// Everything that was asked for, in every answer.
+    Full(Vec<(PartitionKey, Wanted)>),
+    /// What the session has. The first answer has all of it, later ones what is new.
+    Session(Lease, Answers),
+}
+
+/// What an answer within a session has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// Every partition.
+    All,
+    /// Those with something new.
+    Changes,
+}
+
+/// The sessions of all connections.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    cache: Arc<Mutex<Cache>>,
+    sessions_max: usize,
+    partitions_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    slots: HashMap<i32, Slot>,
+    /// Of all sessions, those in use too.
+    partitions: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// `None` while a fetch has it.
+    session: Option<Session>,
+    /// How many partitions it counts for.
+    partitions: usize,
+    last_used: Duration,
+    /// Tells two sessions apart that had the same id after each other.
+    serial: u64,
+}
+
+/// A session in use. Dropping it ends the session; [`Lease::give_back`] keeps it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    cache: Arc<Mutex<Cache>>,
+    /// Taken only by `give_back` and by the drop.
+    session: Option<Session>,
+    serial: u64,
+}
+
+impl Sessions {
+    pub(crate) fn new(sessions_max: usize, partitions_max: usize) -> Self {
+        Self {
+            cache: Arc::default(),
+            sessions_max,
+            partitions_max,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.cache.lock().slots.len()
+    }
+
+    /// Finds or opens the session of a request. `random` is a number that clients cannot foresee.
+    ///
+    /// # Errors
+    /// What the whole answer says: there is no such session, or the request is not its next one.
+    pub(crate) fn begin(
+        &self,
+        request: Request,
+        now: Duration,
+        random: u64,
+    ) -> Result<Plan, ErrorCode> {
+        match request.epoch {
+            EPOCH_INITIAL | EPOCH_FINAL => {
+                let mut cache = self.cache.lock();
+                cache.remove(request.session_id);
+                if request.epoch == EPOCH_FINAL || request.partitions.is_empty() {
+                    return Ok(Plan::Full(request.partitions));
+                }
+                drop(cache);
+                Ok(self.open(request, now, random))
+            }
+            _ => self.next(request, now),
+        }
+    }
+
+    /// A new session, if there is room.
+    fn open(&self, request: Request, now: Duration, random: u64) -> Plan {
+        let count = request.partitions.len();
+        let mut cache = self.cache.lock();
+        if !cache.make_room(count, self.sessions_max, self.partitions_max, now) {
+            return Plan::Full(request.partitions);
+        }
+        let Some(id) = cache.free_id(random) else {
+            return Plan::Full(request.partitions);
+        };
+        let mut session = Session {
+            id,
+            next_epoch: 1,
+            by_id: request.by_id,
+            by_order: BTreeMap::new(),
+            orders: HashMap::new(),
+            next_order: 0,
+        };
+        for (key, wanted) in request.partitions {
+            session.want(key, wanted);
+        }
+        let lease = self.lease(&mut cache, session, now, random);
+        Plan::Session(lease, Answers::All)
+    }
+
+    /// The next request of a session.
+    fn next(&self, request: Request, now: Duration) -> Result<Plan, ErrorCode> {
+        let mut cache = self.cache.lock();
+        let slot = cache.slots.get_mut(&request.session_id);
+        let slot = slot.ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        // An earlier fetch of the session may be parked on a connection that the client gave up.
+        let session = slot.session.as_ref();
+        let session = session.ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        if session.next_epoch != request.epoch {
+            return Err(ErrorCode::InvalidFetchSessionEpoch);
+        }
+        if session.by_id != request.by_id {
+            return Err(ErrorCode::FetchSessionTopicIdError);
+        }
+        let others = cache.partitions - session_len(&cache, request.session_id);
+        let mut slot = cache.remove(request.session_id).expect("it was there");
+        let mut session = slot.session.take().expect("it was there");
+        for key in &request.forgotten {
+            session.forget(key);
+        }
+        for (key, wanted) in request.partitions {
+            session.want(key, wanted);
+        }
+        if others + session.by_order.len() > self.partitions_max {
+            // The client begins anew, with everything in one request.
+            return Err(ErrorCode::FetchSessionIdNotFound);
+        }
+        session.next_epoch = match session.next_epoch {
+            i32::MAX => 1,
+            epoch => epoch + 1,
+        };
+        let lease = self.lease(&mut cache, session, now, slot.serial);
+        Ok(Plan::Session(lease, Answers::Changes))
+    }
+
+    fn lease(&self, cache: &mut Cache, session: Session, now: Duration, serial: u64) -> Lease {
+        let partitions = session.by_order.len();
+        cache.partitions += partitions;
+        let slot = Slot {
+            session: None,
+            partitions,
+            last_used: now,
+            serial,
+        };
+        cache.slots.insert(session.id, slot);
+        Lease {
+            cache: Arc::clone(&self.cache),
+            session: Some(session),
+            serial,
+        }
+    }
+}
+
+fn session_len(cache: &Cache, id: i32) -> usize {
+    cache.slots.get(&id).map_or(0, |slot| slot.partitions)
+}
+
+impl Cache {
+    fn remove(&mut self, id: i32) -> Option<Slot> {
+        let slot = self.slots.remove(&id)?;
+        self.partitions -= slot.partitions;
+        Some(slot)
+    }
+
+    /// Makes room for a session with so many partitions; false when there is none.
+    fn make_room(
+        &mut self,
+        partitions: usize,
+        sessions_max: usize,
+        partitions_max: usize,
+        now: Duration,
+    ) -> bool {
+        let is_full = |cache: &Self| {
+            cache.slots.len() >= sessions_max || cache.partitions + partitions > partitions_max
+        };
+        while is_full(self) {
+            let idle = |(_, slot): &(&i32, &Slot)| {
+                slot.session.is_some() && now.saturating_sub(slot.last_used) >= IDLE
+            };
+            let idle = self.slots.iter().filter(idle);
+            let Some((&id, _)) = idle.min_by_key(|(_, slot)| slot.last_used) else {
+                return false;
+            };
+            self.remove(id);
+        }
+        true
+    }
+
+    /// A positive number that no session has.
+    fn free_id(&self, random: u64) -> Option<i32> {
+        let first = (random as u32 >> 1).cast_signed();
+        let mut ids = (0..).map(|step| first.wrapping_add(step));
+        let mut tried = ids.by_ref().take(self.slots.len() + 2);
+        tried.find(|id| *id > 0 && !self.slots.contains_key(id))
+    }
+}
+
+impl Session {
+    fn want(&mut self, key: PartitionKey, wanted: Wanted) {
+        if let Some(entry) = self
+            .orders
+            .get(&key)
+            .and_then(|order| self.by_order.get_mut(order))
+        {
+            entry.wanted = wanted;
+            return;
+        }
+        let order = self.take_order();
+        self.orders.insert(key.clone(), order);
+        let told = Told::default();
+        self.by_order.insert(order, Entry { key, wanted, told });
+    }
+
+    fn forget(&mut self, key: &PartitionKey) {
+        if let Some(order) = self.orders.remove(key) {
+            self.by_order.remove(&order);
+        }
+    }
+
+    fn take_order(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order
+    }
+}
+
+impl Lease {
+    fn session(&self) -> &Session {
+        self.session.as_ref().expect("it is there until the end")
+    }
+
+    /// Its id, for the answer.
+    pub(crate) fn id(&self) -> i32 {
+        self.session().id
+    }
+
+    /// Its partitions, in the order in which they are to be read.
+    pub(crate) fn partitions(&self) -> Vec<(PartitionKey, Wanted)> {
+        let entries = self.session().by_order.values();
+        entries
+            .map(|entry| (entry.key.clone(), entry.wanted))
+            .collect()
+    }
+
+    /// Notes what the client is told about a partition; says what it was told before.
+    /// With records, the partition is read after the others next time, so that all get their turn.
+    pub(crate) fn tell(&mut self, key: &PartitionKey, told: Told, has_records: bool) -> Told {
+        let session = self.session.as_mut().expect("it is there until the end");
+        let Some(&order) = session.orders.get(key) else {
+            return Told::default();
+        };
+        if !has_records {
+            let entry = session.by_order.get_mut(&order);
+            let entry = entry.expect("both maps have the same partitions");
+            return std::mem::replace(&mut entry.told, told);
+        }
+        let mut entry = session.by_order.remove(&order).expect("both maps have it");
+        let before = std::mem::replace(&mut entry.told, told);
+        let order = session.take_order();
+        session.orders.insert(key.clone(), order);
+        session.by_order.insert(order, entry);
+        before
+    }
+
+    /// Keeps the session for the next request.
+    pub(crate) fn give_back(mut self, now: Duration) {
+        let session = self.session.take().expect("it is there until the end");
+        let mut cache = self.cache.lock();
+        if let Some(slot) = cache.slots.get_mut(&session.id)
+            && slot.serial == self.serial
+        {
+            slot.last_used = now;
+            slot.session = Some(session);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        let mut cache = self.cache.lock();
+        let is_ours = |slot: &Slot| slot.serial == self.serial;
+        if cache.slots.get(&session.id).is_some_and(is_ours) {
+            cache.remove(session.id);
+        }
+    }
+}

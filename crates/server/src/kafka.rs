@@ -1,0 +1,51 @@
+//! The Kafka connections of all listeners.
+
+use std::time::Duration;
+
+use sapwood_kafka::{ConnectionInfo, Kafka};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use crate::listener::Slot;
+
+/// A connection that is to be served, with its slot under the connection limit.
+#[derive(Debug)]
+pub(crate) struct KafkaConnection {
+    pub(crate) stream: TcpStream,
+    pub(crate) info: ConnectionInfo,
+    pub(crate) slot: Slot,
+}
+
+/// Serves what comes out of `incoming` until every sender is gone, then gives connections `grace` to
+/// take the answers to what they had sent. They read nothing new once `stop` turns true.
+pub(crate) async fn serve(
+    kafka: Kafka,
+    mut incoming: mpsc::Receiver<KafkaConnection>,
+    grace: Duration,
+    stop: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = incoming.recv() => {
+                let Some(KafkaConnection { stream, info, slot }) = accepted else { break };
+                let (kafka, stop) = (kafka.clone(), stop.clone());
+                connections.spawn(async move {
+                    kafka.serve_connection(stream, info, stop).await;
+                    drop(slot);
+                });
+            }
+        }
+    }
+    let finish = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, finish).await.is_err() {
+        debug!(
+            ?grace,
+            left = connections.len(),
+            "cutting kafka connections that have not ended"
+        );
+    }
+}
