@@ -34,7 +34,7 @@
 //!
 //! Decoding ends in a value or in a [`DecodeError`]; it does not panic. Before memory is taken for a
 //! length or a count, it is held against the bytes that are there, and all that a frame may take is
-//! bounded by [`Reader::MEMORY_PER_BYTE`]. `bytes` and `records` are slices of the frame and keep
+//! bounded by [`Reader::memory_allowed`]. `bytes` and `records` are slices of the frame and keep
 //! it alive; strings are copied and do not.
 
 // The derive macro's code names this crate, also in this crate.

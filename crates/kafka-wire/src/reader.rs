@@ -10,7 +10,7 @@ pub(crate) const STRING_BYTES_MAX: usize = i16::MAX as usize;
 /// Reads one frame from its first byte to its last.
 ///
 /// Nothing is taken on trust: a length is held against the bytes that remain, and what the decoded
-/// values may take is bounded in advance ([`Reader::MEMORY_PER_BYTE`]).
+/// values may take is bounded in advance ([`Reader::memory_allowed`]).
 #[derive(Debug)]
 pub struct Reader {
     bytes: Bytes,
@@ -24,25 +24,29 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// How many bytes of memory one byte of a frame may become: the sum of the capacities of all
-    /// strings and arrays, which are allocated in their final size. A message whose names have at
-    /// least one character stays below it.
+    /// How much memory a frame may become, in bytes: the sum of the capacities of all strings and
+    /// arrays, which are allocated in their final size.
     ///
-    /// An array of 1,000,000 empty strings, 1 byte each, would take 24 MB: it is refused.
-    pub const MEMORY_PER_BYTE: usize = 16;
-
-    /// What a frame may take beyond that, in bytes, so that small frames need not be exact.
-    pub const MEMORY_BASE: usize = 16 * 1024;
+    /// 4 KiB, 16 bytes a byte of the first MiB, and 4 a byte beyond. Real messages stay well below
+    /// it, because names have letters and partitions have records: 100,000 topics in a Metadata
+    /// request, names of 20 letters, are 2.2 MB and become 6.8. An array of as many empty strings,
+    /// a byte each, would become 24 times what it is and is refused.
+    pub const fn memory_allowed(frame_bytes: usize) -> usize {
+        const BASE: usize = 4 * 1024;
+        const MIB: usize = 1024 * 1024;
+        let first = if frame_bytes < MIB { frame_bytes } else { MIB };
+        let rest = (frame_bytes - first).saturating_mul(4);
+        rest.saturating_add(BASE + first * 16)
+    }
 
     /// Reads a frame, without its length prefix. Lengths are not compact until a flexible message
     /// begins.
     pub fn new(bytes: Bytes) -> Self {
-        let memory = bytes.len().saturating_mul(Self::MEMORY_PER_BYTE);
         Self {
             position: 0,
             end: bytes.len(),
             flexible: false,
-            memory: memory.saturating_add(Self::MEMORY_BASE),
+            memory: Self::memory_allowed(bytes.len()),
             bytes,
         }
     }
