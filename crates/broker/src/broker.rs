@@ -192,6 +192,15 @@ impl Broker {
             .space(&self.core.options.data_dir)
     }
 
+    /// How many records the catalog has ever had; it rises with every change of topics. Waits for a
+    /// change that is being made durable.
+    pub async fn catalog_records(&self) -> u64 {
+        let core = self.core.clone();
+        let number = tokio::task::spawn_blocking(move || core.catalog.next_number());
+        // The runtime stops, and whoever asked with it.
+        join(number).await.unwrap_or_default()
+    }
+
     /// The counters and histograms of the data path.
     pub fn metrics(&self) -> &Metrics {
         &self.core.metrics

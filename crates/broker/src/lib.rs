@@ -41,13 +41,13 @@ pub use registry::{LookupError, PartitionInfo, TopicInfo, TopicRef};
 pub use topic_config::{
     ConfigChange, ConfigEntry, ConfigKey, ConfigSource, Effect, TopicConfigError, ValueKind,
 };
-pub use topics::{AlterTopicError, CreateTopicError, NewTopic, TrimError};
+pub use topics::{AlterTopicError, CreateTopicError, NewTopic, TrimError, is_internal_topic};
 
 // What front doors need of the log, which they do not touch themselves.
 pub use sapwood_log::{
     AppendError, BUCKET_BOUNDS_US, Bounds, Counter, EpochStart, Histogram, OfflineReason,
-    OpenError as StoreOpenError, PartitionState, PartitionStats, Progress, ReadError,
-    RecoveryReport, StoreError, StoreMetrics, StoreOptions, TimestampedOffset,
+    OpenError as StoreOpenError, PartitionState, PartitionStats, ProducerState, Progress,
+    ReadError, RecoveryReport, StoreError, StoreMetrics, StoreOptions, TimestampedOffset,
     TrimError as LogTrimError, install_sigbus_handler,
     io::{Clock, Environment, Space, TailKind},
 };

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use sapwood_log::{Bounds, EpochStart, PartitionState, ReadError, ReadLimits, TimestampedOffset};
+use sapwood_log::{
+    Bounds, EpochStart, PartitionState, ProducerState, ReadError, ReadLimits, TimestampedOffset,
+};
 use sapwood_model::{Code, LeaderEpoch, Offset, PartitionId, Timestamp};
 use sapwood_record::{BatchError, Record, batches};
 
@@ -217,6 +219,19 @@ impl Broker {
         partition: PartitionId,
     ) -> Result<Vec<EpochStart>, LookupError> {
         Ok(self.find(topic.into(), partition)?.log.epochs())
+    }
+
+    /// The idempotent producers that a partition remembers, by id. Takes the partition's lock for as
+    /// long as it takes to copy them, at most 16,384.
+    ///
+    /// # Errors
+    /// The topic or the partition is not there.
+    pub fn producers<'a>(
+        &self,
+        topic: impl Into<TopicRef<'a>>,
+        partition: PartitionId,
+    ) -> Result<Vec<ProducerState>, LookupError> {
+        Ok(self.find(topic.into(), partition)?.log.producers())
     }
 
     /// Where a leader epoch ended: the largest epoch that is not above `epoch`, and the offset at

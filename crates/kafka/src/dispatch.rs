@@ -12,7 +12,12 @@ use bytes::{Buf, Bytes};
 use sapwood_kafka_wire::{
     Message, Reader, RequestHeader,
     messages::{
-        ApiVersionsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
+        AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest,
+        CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+        DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
+        DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
+        ElectLeadersRequest, FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+        ListConfigResourcesRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,
         MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
     },
 };
@@ -135,8 +140,24 @@ pub(crate) static APIS: &[Api] = &[
     api!("ListOffsets", ListOffsetsRequest, 1..=10, api::list_offsets::handle),
     api!("Metadata", MetadataRequest, 0..=13, api::metadata::handle),
     api!("ApiVersions", ApiVersionsRequest, 0..=4, api::api_versions::handle),
+    api!("CreateTopics", CreateTopicsRequest, 2..=7, api::create_topics::handle),
+    api!("DeleteTopics", DeleteTopicsRequest, 1..=6, api::delete_topics::handle),
+    api!("DeleteRecords", DeleteRecordsRequest, 0..=2, api::delete_records::handle),
     api!("InitProducerId", InitProducerIdRequest, 0..=5, api::init_producer_id::handle),
     api!("OffsetForLeaderEpoch", OffsetForLeaderEpochRequest, 2..=4, api::offset_for_leader_epoch::handle),
+    api!("DescribeConfigs", DescribeConfigsRequest, 1..=4, api::describe_configs::handle),
+    api!("AlterConfigs", AlterConfigsRequest, 0..=2, api::alter_configs::handle),
+    api!("DescribeLogDirs", DescribeLogDirsRequest, 1..=4, api::describe_log_dirs::handle),
+    api!("CreatePartitions", CreatePartitionsRequest, 0..=3, api::create_partitions::handle),
+    api!("ElectLeaders", ElectLeadersRequest, 0..=2, api::elect_leaders::handle),
+    api!("IncrementalAlterConfigs", IncrementalAlterConfigsRequest, 0..=1, api::incremental_alter_configs::handle),
+    api!("AlterPartitionReassignments", AlterPartitionReassignmentsRequest, 0..=1, api::alter_partition_reassignments::handle),
+    api!("ListPartitionReassignments", ListPartitionReassignmentsRequest, 0..=0, api::list_partition_reassignments::handle),
+    api!("DescribeQuorum", DescribeQuorumRequest, 0..=2, api::describe_quorum::handle),
+    api!("DescribeCluster", DescribeClusterRequest, 0..=2, api::describe_cluster::handle),
+    api!("DescribeProducers", DescribeProducersRequest, 0..=0, api::describe_producers::handle),
+    api!("ListConfigResources", ListConfigResourcesRequest, 0..=1, api::list_config_resources::handle),
+    api!("DescribeTopicPartitions", DescribeTopicPartitionsRequest, 0..=0, api::describe_topic_partitions::handle),
 ];
 
 fn find(key: i16) -> Option<&'static Api> {

@@ -228,6 +228,11 @@ impl Catalog {
         look(&self.inner.lock().state)
     }
 
+    /// The number that the next frame gets: how many were written since the directory was made.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.inner.lock().next_number
+    }
+
     /// Why nothing can be proposed any more. Does not block.
     pub(crate) fn failed(&self) -> Option<Arc<str>> {
         self.failed.get().cloned()

@@ -37,6 +37,8 @@ pub struct ConfigEntry {
     pub broker_key: Option<&'static str>,
     /// Where the value comes from.
     pub source: ConfigSource,
+    /// Whether the broker's settings give it a value, also where the topic has its own.
+    pub is_set_by_broker: bool,
     /// What kind of value it is.
     pub kind: ValueKind,
     /// What it does, in a sentence.
@@ -369,6 +371,7 @@ impl TopicDefaults {
                 (false, true) => ConfigSource::Broker,
                 (false, false) => ConfigSource::Default,
             },
+            is_set_by_broker: self.values.contains_key(key.name),
             kind: key.rule.kind(),
             documentation: key.doc,
         };

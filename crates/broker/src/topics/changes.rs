@@ -7,7 +7,7 @@ use sapwood_log::PartitionSpec;
 use sapwood_model::{Offset, PartitionId, TopicId, TopicName};
 use tracing::{error, info, warn};
 
-use super::{AlterTopicError, CreateTopicError, NewTopic, TrimError};
+use super::{AlterTopicError, CreateTopicError, NewTopic, TrimError, is_internal_topic};
 use crate::{
     ConfigChange, ReplicationPolicy,
     broker::Core,
@@ -75,6 +75,9 @@ impl Core {
     /// Checks everything that needs no catalog.
     fn plan_topic(&self, new: &NewTopic) -> Result<NewTopicRecord, CreateTopicError> {
         let name = TopicName::new(&new.name)?;
+        if is_internal_topic(name.as_str()) {
+            return Err(CreateTopicError::Reserved { name });
+        }
         let partitions = new.partitions.unwrap_or(self.options.default_partitions);
         if !(1..=PARTITIONS_MAX).contains(&partitions) {
             return Err(CreateTopicError::Partitions { partitions });

@@ -21,6 +21,20 @@ use crate::{
     topic_config::TopicConfigError,
 };
 
+/// Kafka's names for what brokers keep in topics of their own.
+const INTERNAL_TOPICS: [&str; 4] = [
+    "__cluster_metadata",
+    "__consumer_offsets",
+    "__share_group_state",
+    "__transaction_state",
+];
+
+/// Whether a topic of this name belongs to the broker: clients can neither create it nor take its
+/// name.
+pub fn is_internal_topic(name: &str) -> bool {
+    INTERNAL_TOPICS.contains(&name)
+}
+
 /// A topic to be created.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewTopic {
@@ -52,6 +66,12 @@ pub enum CreateTopicError {
     /// The name breaks a rule.
     #[error(transparent)]
     Name(#[from] InvalidTopicName),
+    /// The name is one of the broker's own topics.
+    #[error("topic name {name:?} is reserved for the broker itself")]
+    Reserved {
+        /// What was asked for.
+        name: TopicName,
+    },
     /// A topic whose name differs only in `.` and `_` is there.
     #[error("topic name {name:?} collides with {other:?}: they differ only in '.' and '_'")]
     NameCollides {
@@ -106,7 +126,9 @@ impl CreateTopicError {
     /// The stable code.
     pub fn code(&self) -> Code {
         match self {
-            Self::Name(_) | Self::NameCollides { .. } => Code::InvalidTopicName,
+            Self::Name(_) | Self::Reserved { .. } | Self::NameCollides { .. } => {
+                Code::InvalidTopicName
+            }
             Self::Exists { .. } => Code::TopicExists,
             Self::Partitions { .. } => Code::InvalidPartitions,
             Self::Replication { .. } => Code::InvalidReplication,
@@ -326,6 +348,18 @@ impl Broker {
     ) -> Result<Vec<ConfigEntry>, LookupError> {
         let topic = self.core.registry.find(topic.into())?;
         Ok(self.core.defaults.entries(&topic.config.load().own))
+    }
+
+    /// Every configuration key as a topic created with these values of its own would have it.
+    ///
+    /// # Errors
+    /// The values are not valid.
+    pub fn preview_configs(
+        &self,
+        values: &[(String, String)],
+    ) -> Result<Vec<ConfigEntry>, TopicConfigError> {
+        let defaults = &self.core.defaults;
+        Ok(defaults.entries(&defaults.create(values)?))
     }
 
     /// Every configuration key with the value that a topic without values of its own has.
