@@ -214,3 +214,76 @@ fn option_of(ty: &Type) -> Option<&Type> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(code: &str) -> std::result::Result<Schema, String> {
+        let input: DeriveInput = syn::parse_str(code).unwrap();
+        Schema::parse(&input).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_schema_that_means_nothing_is_refused() {
+        for (code, error) in [
+            ("enum A { B }", "only a struct is a schema"),
+            ("struct A(u8);", "fields need names"),
+            ("struct A<T> { a: T }", "a schema has no parameters"),
+            (
+                "#[kafka(key = 1)] struct A { a: i8 }",
+                "a message needs key = 3 and versions = \"0-13\"",
+            ),
+            (
+                "#[kafka(key = 1, versions = \"3+\")] struct A { a: i8 }",
+                "a message needs key = 3 and versions = \"0-13\"",
+            ),
+            (
+                "#[kafka(name = 1)] struct A { a: i8 }",
+                "not an option of a message",
+            ),
+            (
+                "struct A { #[kafka(version = 1)] a: i8 }",
+                "not an option of a field",
+            ),
+            (
+                "struct A { #[kafka(versions = \"2..3\")] a: i8 }",
+                "versions look like 4+, 0-12 or 3",
+            ),
+            (
+                "struct A { #[kafka(versions = \"3-2\")] a: i8 }",
+                "the range is empty",
+            ),
+            (
+                "struct A { #[kafka(nullable = \"3+\")] a: String }",
+                "only an Option can be null",
+            ),
+            (
+                "struct A { #[kafka(nullable = \"3+\", tag = 0)] a: Option<String> }",
+                "a tagged field can be null in all versions or in none",
+            ),
+            (
+                "struct A { #[kafka(tag = 1)] a: i8, #[kafka(tag = 1)] b: i8 }",
+                "two fields have the same tag",
+            ),
+            (
+                "#[kafka(key = 1, versions = \"0-1\")] struct A { #[kafka(tag = 1)] a: i8 }",
+                "tagged fields need a flexible version",
+            ),
+        ] {
+            assert_eq!(parse(code).err().as_deref(), Some(error), "{code}");
+        }
+    }
+
+    #[test]
+    fn versions_are_read_in_kafkas_notation() {
+        for (text, first, last) in [
+            ("4+", Some(4), None),
+            ("0-12", Some(0), Some(12)),
+            ("3", Some(3), Some(3)),
+        ] {
+            let versions = Versions::parse(&LitStr::new(text, Span::call_site())).unwrap();
+            assert!(versions == Versions { first, last }, "{text}");
+        }
+    }
+}

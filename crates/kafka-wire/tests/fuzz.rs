@@ -72,3 +72,30 @@ where
         count(check_request::<R>(&damaged));
     }
 }
+
+#[test]
+fn every_api_has_a_target_for_the_fuzzer() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    let named = manifest
+        .lines()
+        .filter(|line| line.starts_with("path = \"fuzz_targets/"));
+    assert_eq!(named.count(), APIS.len() + 1);
+    let mut sources = Vec::new();
+    for entry in std::fs::read_dir(folder.join("fuzz_targets")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(
+            manifest.contains(&format!("fuzz_targets/{name}")),
+            "{name} is not named"
+        );
+        sources.push(std::fs::read_to_string(path).unwrap());
+    }
+    for api in APIS {
+        let call = format!("check_request::<{}Request>(data)", api.name);
+        assert!(
+            sources.iter().any(|source| source.contains(&call)),
+            "nothing calls {call}"
+        );
+    }
+}

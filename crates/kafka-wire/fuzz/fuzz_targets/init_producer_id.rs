@@ -1,0 +1,8 @@
+//! InitProducerId: bodies of requests and responses in every version.
+#![no_main]
+
+use sapwood_kafka_wire::{messages::InitProducerIdRequest, testing::check_request};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    check_request::<InitProducerIdRequest>(data);
+});
