@@ -23,6 +23,8 @@ use crate::{
 
 /// In this version no topics are all topics; later, null is.
 const NO_TOPICS_IS_ALL: i16 = 0;
+/// From this version on a topic's name in an answer may be null.
+const NULL_NAMES_FROM: i16 = 12;
 /// Before this version a request cannot say that it creates nothing.
 const SAYS_AUTO_CREATE_FROM: i16 = 4;
 
@@ -102,6 +104,7 @@ async fn one(
         Ok(topic) => topic,
         Err(error) => MetadataResponseTopic {
             error_code: context.refuse(ErrorCode::UnknownTopicId, &error),
+            name: (context.version() < NULL_NAMES_FROM).then(String::new),
             topic_id: asked.topic_id,
             ..MetadataResponseTopic::default()
         },
