@@ -11,7 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use sapwood_broker::Broker;
-use sapwood_kafka_wire::{Message, Reader, decode_body, encode_response};
+use sapwood_kafka_wire::{
+    DecodeError, Message, Reader, decode_body, encode_response, messages::MetadataRequest,
+};
 use tracing::debug;
 
 use crate::{
@@ -21,6 +23,10 @@ use crate::{
     errors::{AsKafka, ErrorCode},
     kafka::Shared,
 };
+
+/// librdkafka from 2.12 on, when it asks for the metadata of all topics, writes the count of topics in
+/// four bytes where one belongs, all of them zero. What it leaves over must not cost it the connection.
+const COUNT_ZEROS_MAX: usize = 3;
 
 /// One request's surroundings: the broker, the settings, the connection. Cheap to clone.
 #[derive(Clone)]
@@ -139,7 +145,11 @@ impl Context {
     /// The body of this request.
     pub(crate) fn decode<M: Message>(&self, body: Reader) -> Result<M, Disconnect> {
         let version = self.call.version;
-        decode_body(body, version).map_err(|source| Disconnect::Malformed {
+        let decoded = match M::KEY {
+            MetadataRequest::KEY => decode_and_zeros(body, version, COUNT_ZEROS_MAX),
+            _ => decode_body(body, version),
+        };
+        decoded.map_err(|source| Disconnect::Malformed {
             api: self.call.api.name,
             version,
             source,
@@ -165,5 +175,48 @@ impl Context {
             .metrics
             .of(call.api)
             .answered(call.received.elapsed(), has_failed);
+    }
+}
+
+/// Reads a body to the frame's last byte but for a few zeros.
+fn decode_and_zeros<M: Message>(
+    mut body: Reader,
+    version: i16,
+    zeros_max: usize,
+) -> Result<M, DecodeError> {
+    let message = M::decode(&mut body, version)?;
+    let (position, remaining) = (body.position(), body.remaining());
+    for _ in 0..remaining.min(zeros_max) {
+        if body.array()? != [0] {
+            return Err(DecodeError::Trailing {
+                position,
+                remaining,
+            });
+        }
+    }
+    body.finish()?;
+    Ok(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All topics in version 13: null, two flags and no tagged fields; then `behind`.
+    fn all_topics(behind: &'static [u8]) -> Result<MetadataRequest, DecodeError> {
+        let body = Bytes::from([&[0; 4], behind].concat());
+        decode_and_zeros(Reader::new(body), 13, COUNT_ZEROS_MAX)
+    }
+
+    #[test]
+    fn a_count_of_four_bytes_in_a_request_for_all_topics_is_read_as_one() {
+        for behind in [&b""[..], b"\0", b"\0\0\0"] {
+            let request = all_topics(behind).expect("it can be read");
+            assert_eq!(request.topics, None);
+            assert!(!request.allow_auto_topic_creation);
+        }
+        for behind in [&b"\0\0\0\0"[..], b"\0\0\x01", b"\x01"] {
+            assert!(all_topics(behind).is_err(), "{behind:?}");
+        }
     }
 }
