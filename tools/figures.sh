@@ -26,6 +26,6 @@ done
 echo "== validate_cost"
 "$target/release/examples/validate_cost"
 echo "== produce_limit"
-"$target/release/examples/produce_limit" 5 512 "$TMPDIR"
+"$target/release/examples/produce_limit" 7 128 "$TMPDIR"
 echo "== a broker of its own, over gRPC"
 "$target/release/examples/figures" "$target/release/sapwood" 2>/dev/null

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A round takes about this many bytes, so that the first of many waiters is not held up by all.
-const ROUND_BYTES: u64 = 4 << 20;
+const ROUND_BYTES: u64 = 8 << 20;
 
 /// The partitions whose appends wait for the journal.
 #[derive(Debug, Default)]
