@@ -11,5 +11,5 @@ mod routes;
 
 pub use connections::{ConnectionCounters, ConnectionEnd};
 pub use health::{Health, Readiness, RecoveryProgress};
-pub use metrics::Metrics;
+pub use metrics::{ApiRequests, Metrics, ProtocolRequests};
 pub use routes::Http;

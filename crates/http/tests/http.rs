@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sapwood_broker::{Broker, BrokerOptions, NewTopic, Progress, StoreOptions};
+use sapwood_broker::{Broker, BrokerOptions, Histogram, NewTopic, Progress, StoreOptions};
 use sapwood_http::{
-    ConnectionCounters, ConnectionEnd, Health, Http, Metrics, Readiness, RecoveryProgress,
+    ApiRequests, ConnectionCounters, ConnectionEnd, Health, Http, Metrics, ProtocolRequests,
+    Readiness, RecoveryProgress,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,8 +19,37 @@ struct Served {
     address: SocketAddr,
     health: Arc<Health>,
     counters: Arc<ConnectionCounters>,
+    metrics: Arc<Metrics>,
     done: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
+}
+
+/// The requests of a protocol that there is not.
+#[derive(Debug, Default)]
+struct Letters {
+    sent: Histogram,
+    returned: Histogram,
+}
+
+impl ProtocolRequests for Letters {
+    fn protocol(&self) -> &'static str {
+        "post"
+    }
+
+    fn apis(&self) -> Vec<ApiRequests<'_>> {
+        self.sent.record(Duration::from_millis(1));
+        let send = ApiRequests {
+            name: "Send",
+            outcomes: vec![("NONE", 3), ("LOST", 2)],
+            duration: &self.sent,
+        };
+        let back = ApiRequests {
+            name: "Return",
+            outcomes: vec![("NONE", 0)],
+            duration: &self.returned,
+        };
+        vec![send, back]
+    }
 }
 
 impl Served {
@@ -35,7 +65,7 @@ impl Served {
         });
         let counters = Arc::new(ConnectionCounters::default());
         let metrics = Metrics::new(Arc::clone(&health), Arc::clone(&counters), per_partition);
-        let http = Http::new(Arc::clone(&health), metrics);
+        let http = Http::new(Arc::clone(&health), Arc::clone(&metrics));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("is bound");
         let stop = watch::Sender::new(false);
@@ -50,6 +80,7 @@ impl Served {
             address,
             health,
             counters,
+            metrics,
             done,
             stop,
         }
@@ -205,7 +236,10 @@ async fn metrics_parse_and_hold_what_happened() {
     served.counters.opened();
     served.counters.opened();
     served.counters.grpc_opened();
+    served.counters.opened();
+    served.counters.kafka_opened();
     served.counters.turned_away(ConnectionEnd::Tls);
+    served.metrics.show_requests(Arc::new(Letters::default()));
 
     let (_, head, text) = served.get("/metrics").await;
     assert!(
@@ -220,7 +254,20 @@ async fn metrics_parse_and_hold_what_happened() {
     };
     assert_eq!(value(r#"sapwood_state{state="ready"}"#), 1.0);
     assert_eq!(value(r#"sapwood_connections{protocol="grpc"}"#), 1.0);
+    assert_eq!(value(r#"sapwood_connections{protocol="kafka"}"#), 1.0);
     assert_eq!(value(r#"sapwood_connections{protocol="other"}"#), 1.0);
+    let requests = |api: &str, error: &str| {
+        value(&format!(
+            "sapwood_post_requests_total{{api=\"{api}\",error=\"{error}\"}}"
+        ))
+    };
+    assert_eq!(requests("Send", "NONE"), 3.0);
+    assert_eq!(requests("Send", "LOST"), 2.0);
+    assert_eq!(
+        value(r#"sapwood_post_request_duration_seconds_count{api="Send"}"#),
+        1.0
+    );
+    assert!(!text.contains("_duration_seconds_count{api=\"Return\"}"));
     assert_eq!(
         value(r#"sapwood_connections_refused_total{reason="tls"}"#),
         1.0

@@ -1,8 +1,9 @@
-//! The Kafka connections of all listeners.
+//! The Kafka connections of all listeners, and what they are counted by.
 
 use std::time::Duration;
 
-use sapwood_kafka::{ConnectionInfo, Kafka};
+use sapwood_http::{ApiRequests, ProtocolRequests};
+use sapwood_kafka::{ApiMetrics, ConnectionInfo, ErrorCode, Kafka};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -47,5 +48,32 @@ pub(crate) async fn serve(
             left = connections.len(),
             "cutting kafka connections that have not ended"
         );
+    }
+}
+
+/// What the Kafka door counts, for `/metrics`.
+#[derive(Debug)]
+pub(crate) struct Requests(pub(crate) Kafka);
+
+impl ProtocolRequests for Requests {
+    fn protocol(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn apis(&self) -> Vec<ApiRequests<'_>> {
+        self.0.metrics().apis().iter().map(requests).collect()
+    }
+}
+
+fn requests(api: &ApiMetrics) -> ApiRequests<'_> {
+    let errors = api.errors().into_iter();
+    let errors = errors.map(|(code, count)| (code.name(), count));
+    ApiRequests {
+        name: api.name(),
+        outcomes: [(ErrorCode::None.name(), api.succeeded())]
+            .into_iter()
+            .chain(errors)
+            .collect(),
+        duration: api.duration(),
     }
 }

@@ -107,7 +107,7 @@ impl Server {
         let stop_http = watch::Sender::new(false);
         let mut http = JoinSet::new();
         if let Some(listener) = bound.http {
-            let routes = Http::new(Arc::clone(&health), metrics);
+            let routes = Http::new(Arc::clone(&health), Arc::clone(&metrics));
             http.spawn(crate::http::serve(listener, routes, stop_http.subscribe()));
         }
 
@@ -133,9 +133,11 @@ impl Server {
             stopped(stop_listening.subscribe()),
         ));
         let (to_kafka, from_listeners) = mpsc::channel(HANDOVER_MAX);
+        let door = Kafka::new(broker.clone(), kafka_options(&config));
+        metrics.show_requests(Arc::new(crate::kafka::Requests(door.clone())));
         let mut kafka = JoinSet::new();
         kafka.spawn(crate::kafka::serve(
-            Kafka::new(broker.clone(), kafka_options(&config)),
+            door,
             from_listeners,
             config.limits.drain_timeout,
             stop_listening.subscribe(),
@@ -369,11 +371,10 @@ fn kafka_options(config: &Config) -> KafkaOptions {
 fn topic_defaults(config: &Config, fsync_batch_bytes_max: u64) -> Vec<(String, String)> {
     const BATCH_BYTES_KEY: &str = "max.message.bytes";
     let mut defaults = config.topic_defaults.clone();
-    let durability = match config.topics.durability {
-        Durability::Fsync => "fsync",
-        Durability::Os => "os",
-    };
-    defaults.insert("durability".to_owned(), durability.to_owned());
+    // What everybody has is not the broker's own: clients show what is.
+    if config.topics.durability == Durability::Os {
+        defaults.insert("durability".to_owned(), "os".to_owned());
+    }
     let usual =
         ConfigKey::find(BATCH_BYTES_KEY).and_then(|batch_bytes| batch_bytes.default().parse().ok());
     if usual.is_none_or(|usual: u64| usual > fsync_batch_bytes_max) {

@@ -412,6 +412,6 @@ fn background(snapshot: &MetricsSnapshot, families: &mut Families<'_, '_>) -> fm
     )
 }
 
-fn buckets(histogram: &Histogram) -> Buckets {
+pub(super) fn buckets(histogram: &Histogram) -> Buckets {
     Buckets::from_micros(&BUCKET_BOUNDS_US, &histogram.counts(), histogram.sum())
 }

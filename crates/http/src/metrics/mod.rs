@@ -7,9 +7,10 @@
 mod broker;
 mod families;
 mod process;
+mod protocols;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
@@ -19,11 +20,13 @@ use crate::connections::ConnectionCounters;
 use crate::health::{Health, Readiness};
 use families::Families;
 use process::Process;
+pub use protocols::{ApiRequests, ProtocolRequests};
 
 /// The metrics of one process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    requests: Arc<OnceLock<Arc<dyn ProtocolRequests>>>,
 }
 
 /// Where the numbers come from.
@@ -32,6 +35,7 @@ struct Sources {
     health: Arc<Health>,
     connections: Arc<ConnectionCounters>,
     per_partition: bool,
+    requests: Arc<OnceLock<Arc<dyn ProtocolRequests>>>,
 }
 
 impl Metrics {
@@ -42,12 +46,19 @@ impl Metrics {
         per_partition: bool,
     ) -> Arc<Self> {
         let mut registry = Registry::default();
+        let requests = Arc::default();
         registry.register_collector(Box::new(Sources {
             health,
             connections,
             per_partition,
+            requests: Arc::clone(&requests),
         }));
-        Arc::new(Self { registry })
+        Arc::new(Self { registry, requests })
+    }
+
+    /// Shows the requests of a protocol too, from when it is served. The first call counts.
+    pub fn show_requests(&self, requests: Arc<dyn ProtocolRequests>) {
+        let _ = self.requests.set(requests);
     }
 
     /// The text that `/metrics` answers with. Reads `/proc` and asks the file system for its free
@@ -70,6 +81,9 @@ impl Collector for Sources {
         self.encode_connections(&mut families)?;
         if let Some(broker) = self.health.broker() {
             broker::encode(broker, self.per_partition, &mut families)?;
+        }
+        if let Some(requests) = self.requests.get() {
+            protocols::encode(&**requests, &mut families)?;
         }
         Process::read().encode(&mut families)
     }
