@@ -25,8 +25,9 @@ use crate::{
 };
 
 /// librdkafka from 2.12 on, when it asks for the metadata of all topics, writes the count of topics in
-/// four bytes where one belongs, all of them zero. What it leaves over must not cost it the connection.
-const COUNT_ZEROS_MAX: usize = 3;
+/// four bytes where one belongs. The first is read as the count, and what follows as the flags that
+/// come later; three bytes are left over, which must not cost it the connection.
+const COUNT_BYTES_LEFT: usize = 3;
 
 /// One request's surroundings: the broker, the settings, the connection. Cheap to clone.
 #[derive(Clone)]
@@ -146,7 +147,7 @@ impl Context {
     pub(crate) fn decode<M: Message>(&self, body: Reader) -> Result<M, Disconnect> {
         let version = self.call.version;
         let decoded = match M::KEY {
-            MetadataRequest::KEY => decode_and_zeros(body, version, COUNT_ZEROS_MAX),
+            MetadataRequest::KEY => decode_and_skip(body, version, COUNT_BYTES_LEFT),
             _ => decode_body(body, version),
         };
         decoded.map_err(|source| Disconnect::Malformed {
@@ -178,21 +179,15 @@ impl Context {
     }
 }
 
-/// Reads a body to the frame's last byte but for a few zeros.
-fn decode_and_zeros<M: Message>(
+/// Reads a body behind which as many bytes may be left over, or none.
+fn decode_and_skip<M: Message>(
     mut body: Reader,
     version: i16,
-    zeros_max: usize,
+    left_over: usize,
 ) -> Result<M, DecodeError> {
     let message = M::decode(&mut body, version)?;
-    let (position, remaining) = (body.position(), body.remaining());
-    for _ in 0..remaining.min(zeros_max) {
-        if body.array()? != [0] {
-            return Err(DecodeError::Trailing {
-                position,
-                remaining,
-            });
-        }
+    if body.remaining() == left_over {
+        body.skip_rest();
     }
     body.finish()?;
     Ok(message)
@@ -202,21 +197,19 @@ fn decode_and_zeros<M: Message>(
 mod tests {
     use super::*;
 
-    /// All topics in version 13: null, two flags and no tagged fields; then `behind`.
-    fn all_topics(behind: &'static [u8]) -> Result<MetadataRequest, DecodeError> {
-        let body = Bytes::from([&[0; 4], behind].concat());
-        decode_and_zeros(Reader::new(body), 13, COUNT_ZEROS_MAX)
-    }
-
     #[test]
     fn a_count_of_four_bytes_in_a_request_for_all_topics_is_read_as_one() {
-        for behind in [&b""[..], b"\0", b"\0\0\0"] {
-            let request = all_topics(behind).expect("it can be read");
-            assert_eq!(request.topics, None);
-            assert!(!request.allow_auto_topic_creation);
+        // The count, whether topics may be created, whether operations are asked for, no tagged fields.
+        for body in [&[0, 1, 0, 0][..], &[0, 0, 0, 0, 1, 0, 0]] {
+            let reader = Reader::new(Bytes::copy_from_slice(body));
+            let request = decode_and_skip::<MetadataRequest>(reader, 13, COUNT_BYTES_LEFT);
+            assert_eq!(request.expect("it can be read").topics, None, "{body:?}");
         }
-        for behind in [&b"\0\0\0\0"[..], b"\0\0\x01", b"\x01"] {
-            assert!(all_topics(behind).is_err(), "{behind:?}");
+        for left_over in [1, 2, 4] {
+            let body = vec![0; 4 + left_over];
+            let reader = Reader::new(body.into());
+            let request = decode_and_skip::<MetadataRequest>(reader, 13, COUNT_BYTES_LEFT);
+            assert!(request.is_err(), "{left_over} bytes left over");
         }
     }
 }
