@@ -615,10 +615,18 @@ func (c *checks) transactionsRefused() string {
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.broker), kgo.TransactionalID("a transaction"))
 	must(err)
 	defer client.Close()
-	_, _, err = client.ProducerID(within())
+	// Where it finds no coordinator, it goes on without a producer id; the broker must refuse what comes.
+	err = client.BeginTransaction()
+	if err == nil {
+		err = client.ProduceSync(within(), &kgo.Record{Topic: c.full, Value: []byte("in a transaction")}).FirstErr()
+	}
 	seconds := time.Since(started).Seconds()
 	if err == nil || errors.Is(err, context.Canceled) {
 		fail("not refused but %v after %.1f s", err, seconds)
+	}
+	for partition, count := range []int64{3334, 3333, 3333} {
+		what := fmt.Sprintf("the watermarks of partition %d", partition)
+		equal(c.watermarksOf(c.full, int32(partition)), [2]int64{0, count}, what)
 	}
 	return fmt.Sprintf("%v, after %.1f s", err, seconds)
 }

@@ -25,6 +25,7 @@ def ask(call):
 
 class KafkaPython(Client):
     NULL_RECORDS = False
+    NULL_HEADERS = False
 
     def __init__(self, broker: str):
         super().__init__(broker)

@@ -47,8 +47,12 @@ class Kcat(Client):
         self.helper.create(topic, partitions)
 
     def partitions(self, topic):
-        (described,) = json.loads(self.run("-L", "-J", "-t", topic))["topics"]
-        return len(described["partitions"])
+        return len(self.describe(topic)["partitions"])
+
+    def describe(self, topic):
+        # When it is not said, asking creates the topic.
+        (described,) = json.loads(self.run("-L", "-J", "-t", topic, "-X", "allow.auto.create.topics=false"))["topics"]
+        return described
 
     def produce(self, topic, records, codec="none", idempotent=False, acks="all"):
         settings = {
@@ -107,9 +111,8 @@ class Kcat(Client):
         return ask(-2), ask(-1)
 
     def ask_unknown(self, topic):
-        # With allow.auto.create.topics it would be created when it is asked for.
-        (described,) = json.loads(self.run("-L", "-J", "-t", topic, "-X", "allow.auto.create.topics=false"))["topics"]
-        return {"Metadata": "UNKNOWN_TOPIC_OR_PARTITION" if "Unknown topic" in described["error"] else described["error"]}
+        error = self.describe(topic)["error"]
+        return {"Metadata": "UNKNOWN_TOPIC_OR_PARTITION" if "Unknown topic" in error else error}
 
     def use_name(self, topic):
         self.produce(topic, [Record(0, b"key", b"value", [], 0)])

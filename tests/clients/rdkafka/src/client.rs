@@ -252,6 +252,14 @@ impl Client {
             let Some(message) = self.consumer.poll(Duration::from_secs(1)) else {
                 continue;
             };
+            // librdkafka says so when it connects anew, and goes on by itself.
+            if let Err(error) = &message
+                && let Some(
+                    RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure,
+                ) = error.rdkafka_error_code()
+            {
+                continue;
+            }
             let message = message?;
             records.push((message.offset(), incoming(&message)));
         }
