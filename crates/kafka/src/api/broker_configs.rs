@@ -56,7 +56,7 @@ fn own(context: &Context) -> Vec<BrokerConfig> {
 
     let broker = context.broker().options();
     let door = context.options();
-    let listener = &context.connection().listener;
+    let listener = context.connection().listener.to_uppercase();
     let advertised = context.advertised();
     let host = match advertised.host.contains(':') {
         true => format!("[{}]", advertised.host),
@@ -157,11 +157,10 @@ fn own(context: &Context) -> Vec<BrokerConfig> {
             "86400000",
             "How long an idempotent producer is remembered after its last batch.",
         ),
-        usual(
+        set(
             "queued.max.request.bytes",
             Long,
             broker.request_bytes_max.to_string(),
-            "-1",
             "Bytes of requests that the broker holds at once; past it, sockets are not read.",
         ),
         usual(

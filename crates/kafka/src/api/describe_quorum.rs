@@ -47,7 +47,8 @@ pub(crate) async fn handle(
         nodes: vec![DescribeQuorumResponseNode {
             node_id: context.broker_id(),
             listeners: vec![DescribeQuorumResponseListener {
-                name: context.connection().listener.to_string(),
+                // Kafka's tools take no other.
+                name: context.connection().listener.to_uppercase(),
                 host: advertised.host.clone(),
                 port: advertised.port,
             }],

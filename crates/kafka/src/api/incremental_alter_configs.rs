@@ -68,7 +68,13 @@ async fn alter(
 ) -> Result<(), Refused> {
     let named = Resource::read(context, resource.resource_type, &resource.resource_name)?;
     let Resource::Topic(topic) = named else {
-        return Err(not_changeable(named));
+        // Tools clear by habit what they never set. Nothing is ever set here, so it is cleared.
+        let clears =
+            |config: &IncrementalAlterConfigsRequestConfig| config.config_operation == DELETE;
+        return match resource.configs.iter().all(clears) {
+            true => Ok(()),
+            false => Err(not_changeable(named)),
+        };
     };
     if let Some(key) = duplicate(resource.configs.iter().map(|config| config.name.as_str())) {
         let message = format!("{key} is given twice");

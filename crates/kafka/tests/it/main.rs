@@ -5,6 +5,7 @@
 
 mod support;
 
+mod admin;
 mod connection;
 mod fetch;
 mod garbage;
