@@ -278,7 +278,8 @@ fn a_known_tagged_field_that_is_longer_or_shorter_than_its_value_is_an_error() {
     // Tag 0 is the cluster's name, a compact string.
     let cluster_id = request(&[1, 0, 4, 4, b'a', b'b', b'c']).unwrap().cluster_id;
     assert_eq!(cluster_id.as_deref(), Some("abc"));
-    let longer = request(&[1, 0, 5, 4, b'a', b'b', b'c', b'd']);
+    // What is left of the field, taken for the next field's tag, would make a valid request.
+    let longer = request(&[2, 0, 5, 4, b'a', b'b', b'c', 100, 0]);
     assert!(
         matches!(longer, Err(DecodeError::Trailing { remaining: 1, .. })),
         "{longer:?}"

@@ -30,7 +30,7 @@ pub struct FetchRequest {
     /// The session, or 0 for none.
     #[kafka(versions = "7+")]
     pub session_id: i32,
-    /// The number of the request in its session: 0 opens one, -1 ends it.
+    /// The number of the request in its session: 0 opens one, -1 ends it or wants none.
     #[kafka(versions = "7+", default = -1)]
     pub session_epoch: i32,
     /// What to read; with a session, what is new or changed.

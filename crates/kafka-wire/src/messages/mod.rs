@@ -1,7 +1,9 @@
 //! The messages, one file an API.
 //!
 //! Fields have Kafka's names. A struct inside of a message has the message's name before its own:
-//! [`MetadataResponse`] has brokers, [`MetadataResponseBroker`].
+//! [`MetadataResponse`] has brokers, [`MetadataResponseBroker`]. The versions are those that Kafka 4.1
+//! knows, but for the ones that it has not released. Codes and kinds are numbers here; what they mean
+//! is the business of who sends them.
 
 mod alter_configs;
 mod alter_partition_reassignments;
