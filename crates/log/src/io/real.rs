@@ -240,7 +240,11 @@ pub(super) fn read_at(file: &fs::File, buf: &mut [u8], position: u64) -> io::Res
     Ok(done)
 }
 
-fn write_all_vectored(file: &fs::File, bufs: &[&[u8]], mut position: u64) -> io::Result<()> {
+pub(super) fn write_all_vectored(
+    file: &fs::File,
+    bufs: &[&[u8]],
+    mut position: u64,
+) -> io::Result<()> {
     for group in bufs.chunks(BUFFERS_PER_WRITE_MAX) {
         let mut slices: Vec<IoSlice<'_>> = group.iter().map(|buf| IoSlice::new(buf)).collect();
         let mut rest = slices.as_mut_slice();

@@ -3,13 +3,12 @@
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::real::read_at;
+use super::real::{read_at, write_all_vectored};
 use super::{TailReader, TailWriter};
 
 /// The rules for positions in a tail, in one place for every implementation.
@@ -95,6 +94,28 @@ pub(super) struct PwriteWriter {
     shared: Arc<Shared>,
     capacity: u64,
     published: u64,
+    /// A short write that waits for the one behind it: a batch's header, then its records. Written
+    /// apart, it would give the file a page of its own where the page cache could take a large folio.
+    waiting: Vec<u8>,
+    waiting_at: u64,
+}
+
+/// Writes that are shorter wait for the next one.
+const WAITING_BYTES_MAX: usize = 256;
+
+impl PwriteWriter {
+    /// Writes what waits, and `bytes` behind it or elsewhere.
+    fn write_with_waiting(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = &self.shared.file;
+        if self.waiting_at + self.waiting.len() as u64 == position {
+            write_all_vectored(file, &[&self.waiting, bytes], self.waiting_at)?;
+        } else {
+            write_all_vectored(file, &[&self.waiting], self.waiting_at)?;
+            write_all_vectored(file, &[bytes], position)?;
+        }
+        self.waiting.clear();
+        Ok(())
+    }
 }
 
 impl PwriteWriter {
@@ -115,6 +136,8 @@ impl PwriteWriter {
                 shared,
                 capacity,
                 published: written,
+                waiting: Vec::with_capacity(WAITING_BYTES_MAX),
+                waiting_at: written,
             }),
             Arc::new(reader),
         )
@@ -124,12 +147,20 @@ impl PwriteWriter {
 impl TailWriter for PwriteWriter {
     fn write(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
         check_write(position, bytes.len(), self.published, self.capacity)?;
-        self.shared.file.write_all_at(bytes, position)
+        if self.waiting.is_empty() && bytes.len() < WAITING_BYTES_MAX {
+            self.waiting_at = position;
+            self.waiting.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.write_with_waiting(position, bytes)
     }
 
     fn publish(&mut self, word_position: u64, word: [u8; 4], end: u64) -> io::Result<()> {
         check_publish(word_position, end, self.published, self.capacity)?;
-        self.shared.file.write_all_at(&word, word_position)?;
+        if !self.waiting.is_empty() {
+            self.write_with_waiting(end, &[])?;
+        }
+        write_all_vectored(&self.shared.file, &[&word], word_position)?;
         self.published = end;
         self.shared.end.store(end, Ordering::Release);
         Ok(())
