@@ -15,7 +15,7 @@ pub(crate) fn expand(schema: &Schema) -> TokenStream {
         .map(|message| message_impl(&schema.name, message));
     let wire = wire_impl(schema);
     let name = &schema.name;
-    let random = random_impl(schema);
+    let random = cfg!(feature = "testing").then(|| random_impl(schema));
     quote! {
         #default
         #wire
@@ -243,7 +243,6 @@ fn random_impl(schema: &Schema) -> TokenStream {
         quote!(#name: #value)
     });
     quote_spanned! {span=>
-        #[cfg(feature = "testing")]
         impl ::sapwood_kafka_wire::testing::Random for #name {
             fn random(random: &mut ::sapwood_kafka_wire::testing::Source, version: i16) -> Self {
                 Self { #(#fields),* }

@@ -394,3 +394,88 @@ fn apis_are_found_by_their_keys() {
     assert_eq!(metadata.versions, 0..=13);
     assert!(api(4).is_none() && api(-1).is_none());
 }
+
+/// Holds that a value with a null can be written from `first` on and not before, and that the null
+/// reads back.
+fn assert_null_from<M: Message + PartialEq + std::fmt::Debug>(first: i16, value: M) {
+    let name = std::any::type_name::<M>();
+    for version in M::VERSIONS {
+        let written = encode(&value, version);
+        assert_eq!(
+            written.is_ok(),
+            version >= first,
+            "{name} version {version}: {written:?}"
+        );
+        if let Ok(bytes) = written {
+            assert_eq!(
+                decode::<M>(&bytes, version).as_ref(),
+                Ok(&value),
+                "{name} {version}"
+            );
+        }
+    }
+}
+
+#[test]
+fn fields_became_nullable_when_they_did_in_kafka() {
+    // Random values cannot tell: they say null where our own schema has it.
+    assert_null_from(
+        1,
+        MetadataRequest {
+            topics: None,
+            ..Default::default()
+        },
+    );
+    let topic = MetadataRequestTopic {
+        name: None,
+        ..Default::default()
+    };
+    assert_null_from(
+        10,
+        MetadataRequest {
+            topics: Some(vec![topic]),
+            ..Default::default()
+        },
+    );
+    let topic = MetadataResponseTopic {
+        name: None,
+        ..Default::default()
+    };
+    assert_null_from(
+        12,
+        MetadataResponse {
+            topics: vec![topic],
+            ..Default::default()
+        },
+    );
+    assert_null_from(
+        7,
+        JoinGroupResponse {
+            protocol_name: None,
+            ..Default::default()
+        },
+    );
+    let topic = DeleteTopicsResponseTopic {
+        name: None,
+        ..Default::default()
+    };
+    assert_null_from(
+        6,
+        DeleteTopicsResponse {
+            responses: vec![topic],
+            ..Default::default()
+        },
+    );
+    let all = OffsetFetchRequest {
+        topics: None,
+        ..Default::default()
+    };
+    for version in OffsetFetchRequest::VERSIONS {
+        // From version 8 on the groups have the topics.
+        assert_eq!(
+            encode(&all, version).is_ok(),
+            version >= 2,
+            "version {version}"
+        );
+    }
+}
