@@ -2,12 +2,14 @@
 
 mod support;
 
-use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
 use sapwood_broker::{Broker, BrokerOptions, NewTopic, Progress, StoreOptions};
+use sapwood_kafka_wire::messages::{MetadataRequest, MetadataResponse};
+use sapwood_kafka_wire::{decode_response, encode_request};
 use sapwood_model::Code;
 use sapwood_server::{BindError, Config, Inputs, Profile, RunError, Server};
 use support::{get, open_http2, small, until};
@@ -61,6 +63,50 @@ async fn a_server_serves_grpc_and_http_and_stops_cleanly() {
         .expect("starts again");
     assert!(server.broker().recovery().clean);
     assert_eq!(server.broker().topics().len(), 1);
+    server.stop().await.expect("stops cleanly");
+}
+
+/// What a Kafka client is told to connect to when it comes to `address`.
+fn told(address: SocketAddr) -> (String, i32) {
+    let request = encode_request(7, 9, None, &MetadataRequest::default()).expect("encodes");
+    let mut stream = TcpStream::connect(address).expect("connects");
+    stream.write_all(&request.concat()).expect("writes");
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).expect("reads");
+    let mut frame = vec![0; usize::try_from(i32::from_be_bytes(length)).expect("a length")];
+    stream.read_exact(&mut frame).expect("reads");
+    let (_, response): (_, MetadataResponse) = decode_response(frame.into(), 9).expect("decodes");
+    let broker = &response.brokers[0];
+    (broker.host.clone(), broker.port)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_listener_tells_kafka_clients_its_own_address() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let set = [
+        "listeners.outside.address=127.0.0.1:0",
+        "listeners.outside.advertised=kafka.example.org:443",
+        "listeners.v6.address=127.0.0.1:0",
+        "listeners.v6.advertised=[2001:db8::7]:9092",
+    ];
+    let server = Server::start(config(folder.path(), &set))
+        .await
+        .expect("starts");
+    let listeners = server.ready().listeners.clone();
+    let names: Vec<_> = listeners.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["main", "outside", "v6"]);
+    let ask = move || {
+        listeners
+            .into_iter()
+            .map(|(_, address)| (told(address), address))
+    };
+    let answers = spawn_blocking(move || ask().collect::<Vec<_>>());
+    let answers = answers.await.expect("are served");
+    let (main, address) = &answers[0];
+    // Without an advertised address, the one that was connected to.
+    assert_eq!(*main, ("127.0.0.1".to_owned(), i32::from(address.port())));
+    assert_eq!(answers[1].0, ("kafka.example.org".to_owned(), 443));
+    assert_eq!(answers[2].0, ("2001:db8::7".to_owned(), 9092));
     server.stop().await.expect("stops cleanly");
 }
 

@@ -10,6 +10,7 @@ use sapwood_kafka_wire::{
         CreateTopicsResponseConfig, CreateTopicsResponseTopic,
     },
 };
+use sapwood_model::Code;
 
 use super::{
     admin::{Deadline, PARTITIONS_PER_REQUEST_MAX, Refused, TOLD_WHY_MAX, replicas_of_one},
@@ -196,6 +197,14 @@ fn config(entry: ConfigEntry) -> CreateTopicsResponseConfig {
 
 impl From<CreateTopicError> for Refused {
     fn from(error: CreateTopicError) -> Self {
-        Self::new(error.kafka(), error.to_string())
+        let message = match error.code() {
+            // Clients of clusters ask for 3 by habit; their users see nothing but this.
+            Code::InvalidReplication => format!(
+                "{error}; ask for 1, or set topics.replication_factor = \"as-one\" in the broker's \
+                 configuration"
+            ),
+            _ => error.to_string(),
+        };
+        Self::new(error.kafka(), message)
     }
 }

@@ -201,7 +201,7 @@ async fn every_refused_topic_has_its_code_and_the_others_are_created() {
                 ..topic("three")
             },
             "INVALID_REPLICATION_FACTOR",
-            "one broker keeps 1 replica",
+            "as-one",
         ),
         (
             configured("key", "retention.mss", Some("1")),
