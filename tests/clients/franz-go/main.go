@@ -44,6 +44,7 @@ func main() {
 		base:   time.Now().Unix()*1000 - 3_600_000,
 		admin:  kadm.NewClient(client),
 	}
+	fmt.Printf("{\"client\": \"franz-go %s\"}\n", version())
 	report("describe-cluster", c.describeCluster)
 	report("create-topic", c.createTopic)
 	for _, codec := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
@@ -65,6 +66,17 @@ func main() {
 	report("unknown-topic", c.unknownTopic)
 	report("invalid-topic", c.invalidTopic)
 	report("transactions-refused", c.transactionsRefused)
+}
+
+// version is that of franz-go in this program.
+func version() string {
+	info, _ := debug.ReadBuildInfo()
+	for _, module := range info.Deps {
+		if module.Path == "github.com/twmb/franz-go" {
+			return strings.TrimPrefix(module.Version, "v")
+		}
+	}
+	return "of no version"
 }
 
 // failure is what a check panics with, to be caught by report.

@@ -36,6 +36,7 @@ import org.apache.kafka.common.protocol.Errors;
 import org.apache.kafka.common.record.TimestampType;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
+import org.apache.kafka.common.utils.AppInfoParser;
 
 /**
  * The checks of README.md with Kafka's own Java client.
@@ -113,6 +114,7 @@ public final class Checks {
     }
 
     private void runAll() {
+        System.out.printf("{\"client\": %s}%n", json("kafka-clients " + AppInfoParser.getVersion()));
         report("describe-cluster", this::describeCluster);
         report("create-topic", this::createTopic);
         for (String codec : List.of("none", "gzip", "snappy", "lz4", "zstd")) {

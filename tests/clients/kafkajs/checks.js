@@ -430,6 +430,7 @@ async function roundTrip(codec) {
 }
 
 async function main() {
+  console.log(JSON.stringify({ client: `kafkajs ${require('kafkajs/package.json').version}` }))
   await codecs.register()
   await Promise.all([admin.connect(), cluster.connect()])
   await cluster.refreshMetadata()

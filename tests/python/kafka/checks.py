@@ -1,7 +1,8 @@
 """What every Kafka client is asked to do, for the clients that are driven from Python.
 
 A program makes a `Client` of one library and gives it to `main`, which runs the checks against a
-broker and prints one line of JSON for each: {"check": ..., "ok": true | false | "n/a", "detail": ...}.
+broker and prints lines of JSON: {"client": ...}, then {"check": ..., "ok": true | false | "n/a",
+"detail": ..., "seconds": ...} for each.
 The checks are the same, by name and by meaning, in all languages; tests/clients/README.md lists them.
 """
 
@@ -67,6 +68,10 @@ class Client:
     # Whether it sends a record that has neither key nor value, and a header that has no value.
     NULL_RECORDS = True
     NULL_HEADERS = True
+
+    def name(self) -> str:
+        """The library and its version."""
+        raise NotImplementedError
 
     def describe_cluster(self) -> tuple:
         """The requests that were sent, the address of each node by its id, and the controller's id."""
@@ -144,10 +149,11 @@ def main(make) -> None:
     """Runs all checks with the client that `make` makes of the broker's address."""
     parser = argparse.ArgumentParser()
     parser.add_argument("broker", help="HOST:PORT")
-    parser.add_argument("--topics", default=f"t{time.time_ns()}", help="how the names of topics begin")
+    parser.add_argument("topics", help="how the names of topics begin")
     parser.add_argument("--only", help="the one check to run")
     arguments = parser.parse_args()
     client = make(arguments.broker)
+    print(json.dumps({"client": client.name()}), flush=True)
     checks = Checks(client, arguments.topics)
     for name, check in checks.all():
         if arguments.only in (None, name):

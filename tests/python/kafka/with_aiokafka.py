@@ -2,11 +2,12 @@
 
 import asyncio
 
+import aiokafka
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from checks import ERROR_NAMES, Client, KafkaError, NotAvailable, Record, main
+from checks import ERROR_NAMES, Client, KafkaError, Record, main
 
 SECONDS = 30
 DEFAULT_CONFIG = 5
@@ -57,6 +58,9 @@ class Aiokafka(Client):
         except errors.KafkaError as failure:
             name = ERROR_NAMES.get(getattr(failure, "errno", None), type(failure).__name__)
             raise KafkaError(name, str(failure)) from failure
+
+    def name(self):
+        return f"aiokafka {aiokafka.__version__}"
 
     def describe_cluster(self):
         cluster = self.run(self.admin.describe_cluster())

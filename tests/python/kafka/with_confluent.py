@@ -42,6 +42,9 @@ class Confluent(Client):
             "auto.offset.reset": "error",
         })
 
+    def name(self):
+        return f"confluent-kafka {ck.version()}"
+
     def describe_cluster(self):
         # librdkafka asks for all topics in a form of its own.
         for client in (self.admin, self.consumer):

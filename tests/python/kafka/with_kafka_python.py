@@ -2,6 +2,7 @@
 
 import re
 
+import kafka
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType, KafkaAdminClient
 
@@ -37,6 +38,9 @@ class KafkaPython(Client):
             auto_offset_reset="none",
             allow_auto_create_topics=False,
         )
+
+    def name(self):
+        return f"kafka-python {kafka.__version__}"
 
     def describe_cluster(self):
         cluster = ask(self.admin.describe_cluster)

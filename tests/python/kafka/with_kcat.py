@@ -5,6 +5,7 @@ Topics are made and looked at with confluent-kafka; that is preparation, and cou
 """
 
 import json
+import re
 import subprocess
 
 from checks import Client, KafkaError, NotAvailable, Record, main
@@ -38,6 +39,10 @@ class Kcat(Client):
                     raise KafkaError(name, stderr)
             raise KafkaError("kcat", stderr)
         return ran.stdout.decode()
+
+    def name(self):
+        printed = subprocess.run(["kcat", "-V"], capture_output=True, text=True).stdout
+        return "kcat " + re.search(r"Version (\S+)", printed)[1]
 
     def describe_cluster(self):
         described = json.loads(self.run("-L", "-J"))

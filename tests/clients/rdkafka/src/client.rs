@@ -290,6 +290,11 @@ impl Client {
     }
 }
 
+/// The version of librdkafka, which is what speaks the protocol.
+pub fn version() -> String {
+    format!("(librdkafka {})", rdkafka::util::get_rdkafka_version().1)
+}
+
 fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(LIMIT))

@@ -33,6 +33,10 @@ fn main() {
         client: Client::new(broker),
         full: String::new(),
     };
+    println!(
+        "{}",
+        json!({"client": format!("rdkafka {}", client::version())})
+    );
     report("describe-cluster", || checks.describe_cluster());
     report("create-topic", || checks.create_topic());
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
