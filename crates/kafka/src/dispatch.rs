@@ -35,6 +35,9 @@ const MIB: usize = 1 << 20;
 pub(crate) const FRAME_BYTES_MAX: usize = 100 * MIB;
 /// The largest request of a kind that carries no records.
 pub(crate) const FRAME_BYTES_USUAL: usize = 8 * MIB;
+/// The largest request that administers topics: room for 10,000 of them. Such requests are lists of
+/// short entries, which take many times their frame when they are taken apart.
+const FRAME_BYTES_ADMIN: usize = 2 * MIB;
 
 /// One API.
 #[derive(Debug)]
@@ -103,11 +106,14 @@ impl Reply {
 /// A row whose handler takes a request and gives its response.
 macro_rules! api {
     ($name:literal, $request:ty, $versions:expr, $handler:path) => {
+        api!($name, $request, $versions, FRAME_BYTES_USUAL, $handler)
+    };
+    ($name:literal, $request:ty, $versions:expr, $frame_bytes_max:expr, $handler:path) => {
         Api {
             key: <$request as Message>::KEY,
             name: $name,
             versions: $versions,
-            frame_bytes_max: FRAME_BYTES_USUAL,
+            frame_bytes_max: $frame_bytes_max,
             handle: |context, body| {
                 Box::pin(async move {
                     let request: $request = context.decode(body)?;
@@ -140,24 +146,24 @@ pub(crate) static APIS: &[Api] = &[
     api!("ListOffsets", ListOffsetsRequest, 1..=10, api::list_offsets::handle),
     api!("Metadata", MetadataRequest, 0..=13, api::metadata::handle),
     api!("ApiVersions", ApiVersionsRequest, 0..=4, api::api_versions::handle),
-    api!("CreateTopics", CreateTopicsRequest, 2..=7, api::create_topics::handle),
-    api!("DeleteTopics", DeleteTopicsRequest, 1..=6, api::delete_topics::handle),
-    api!("DeleteRecords", DeleteRecordsRequest, 0..=2, api::delete_records::handle),
+    api!("CreateTopics", CreateTopicsRequest, 2..=7, FRAME_BYTES_ADMIN, api::create_topics::handle),
+    api!("DeleteTopics", DeleteTopicsRequest, 1..=6, FRAME_BYTES_ADMIN, api::delete_topics::handle),
+    api!("DeleteRecords", DeleteRecordsRequest, 0..=2, FRAME_BYTES_ADMIN, api::delete_records::handle),
     api!("InitProducerId", InitProducerIdRequest, 0..=5, api::init_producer_id::handle),
     api!("OffsetForLeaderEpoch", OffsetForLeaderEpochRequest, 2..=4, api::offset_for_leader_epoch::handle),
-    api!("DescribeConfigs", DescribeConfigsRequest, 1..=4, api::describe_configs::handle),
-    api!("AlterConfigs", AlterConfigsRequest, 0..=2, api::alter_configs::handle),
-    api!("DescribeLogDirs", DescribeLogDirsRequest, 1..=4, api::describe_log_dirs::handle),
-    api!("CreatePartitions", CreatePartitionsRequest, 0..=3, api::create_partitions::handle),
-    api!("ElectLeaders", ElectLeadersRequest, 0..=2, api::elect_leaders::handle),
-    api!("IncrementalAlterConfigs", IncrementalAlterConfigsRequest, 0..=1, api::incremental_alter_configs::handle),
-    api!("AlterPartitionReassignments", AlterPartitionReassignmentsRequest, 0..=1, api::alter_partition_reassignments::handle),
-    api!("ListPartitionReassignments", ListPartitionReassignmentsRequest, 0..=0, api::list_partition_reassignments::handle),
-    api!("DescribeQuorum", DescribeQuorumRequest, 0..=2, api::describe_quorum::handle),
-    api!("DescribeCluster", DescribeClusterRequest, 0..=2, api::describe_cluster::handle),
-    api!("DescribeProducers", DescribeProducersRequest, 0..=0, api::describe_producers::handle),
-    api!("ListConfigResources", ListConfigResourcesRequest, 0..=1, api::list_config_resources::handle),
-    api!("DescribeTopicPartitions", DescribeTopicPartitionsRequest, 0..=0, api::describe_topic_partitions::handle),
+    api!("DescribeConfigs", DescribeConfigsRequest, 1..=4, FRAME_BYTES_ADMIN, api::describe_configs::handle),
+    api!("AlterConfigs", AlterConfigsRequest, 0..=2, FRAME_BYTES_ADMIN, api::alter_configs::handle),
+    api!("DescribeLogDirs", DescribeLogDirsRequest, 1..=4, FRAME_BYTES_ADMIN, api::describe_log_dirs::handle),
+    api!("CreatePartitions", CreatePartitionsRequest, 0..=3, FRAME_BYTES_ADMIN, api::create_partitions::handle),
+    api!("ElectLeaders", ElectLeadersRequest, 0..=2, FRAME_BYTES_ADMIN, api::elect_leaders::handle),
+    api!("IncrementalAlterConfigs", IncrementalAlterConfigsRequest, 0..=1, FRAME_BYTES_ADMIN, api::incremental_alter_configs::handle),
+    api!("AlterPartitionReassignments", AlterPartitionReassignmentsRequest, 0..=1, FRAME_BYTES_ADMIN, api::alter_partition_reassignments::handle),
+    api!("ListPartitionReassignments", ListPartitionReassignmentsRequest, 0..=0, FRAME_BYTES_ADMIN, api::list_partition_reassignments::handle),
+    api!("DescribeQuorum", DescribeQuorumRequest, 0..=2, FRAME_BYTES_ADMIN, api::describe_quorum::handle),
+    api!("DescribeCluster", DescribeClusterRequest, 0..=2, FRAME_BYTES_ADMIN, api::describe_cluster::handle),
+    api!("DescribeProducers", DescribeProducersRequest, 0..=0, FRAME_BYTES_ADMIN, api::describe_producers::handle),
+    api!("ListConfigResources", ListConfigResourcesRequest, 0..=1, FRAME_BYTES_ADMIN, api::list_config_resources::handle),
+    api!("DescribeTopicPartitions", DescribeTopicPartitionsRequest, 0..=0, FRAME_BYTES_ADMIN, api::describe_topic_partitions::handle),
 ];
 
 fn find(key: i16) -> Option<&'static Api> {

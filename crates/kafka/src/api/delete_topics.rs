@@ -24,37 +24,31 @@ pub(crate) async fn handle(
     version: i16,
 ) -> DeleteTopicsResponse {
     let deadline = Deadline::after(request.timeout_ms);
-    let asked = if version >= IDS_FROM {
-        request.topics
-    } else {
-        let names = request.topic_names.into_iter();
-        names
-            .map(|name| DeleteTopicsRequestTopic {
-                name: Some(name),
-                ..DeleteTopicsRequestTopic::default()
-            })
-            .collect()
+    let asked: Vec<Named<'_>> = match version >= IDS_FROM {
+        true => request.topics.iter().map(Named::of).collect(),
+        false => request
+            .topic_names
+            .iter()
+            .map(|name| Named::Name(name))
+            .collect(),
     };
-    let mut times: HashMap<Named, usize> = HashMap::new();
+    let mut times: HashMap<Named<'_>, usize> = HashMap::new();
     for topic in &asked {
-        *times.entry(Named::of(topic)).or_default() += 1;
+        *times.entry(*topic).or_default() += 1;
     }
-    let mut answered = HashSet::new();
     // A topic may be meant twice, by its name and by its id.
     let mut deleted: HashSet<TopicId> = HashSet::new();
-    let mut responses = Vec::new();
-    for topic in &asked {
-        let named = Named::of(topic);
-        if !answered.insert(named.clone()) {
-            continue;
-        }
-        let result = match &named {
-            _ if times[&named] > 1 => Err(Refused::new(
+    let mut responses = Vec::with_capacity(times.len());
+    for topic in asked {
+        // One answer for each topic, also for one that is named twice.
+        let result = match times.remove(&topic) {
+            None => continue,
+            Some(1) if deadline.has_passed() => Err(Refused::timed_out()),
+            Some(1) => delete(context, topic, &mut deleted).await,
+            Some(_) => Err(Refused::new(
                 ErrorCode::InvalidRequest,
                 "the topic is named twice in one request",
             )),
-            _ if deadline.has_passed() => Err(Refused::timed_out()),
-            named => delete(context, named, &mut deleted).await,
         };
         responses.push(answer(context, topic, result));
     }
@@ -65,29 +59,43 @@ pub(crate) async fn handle(
 }
 
 /// How an entry names its topic.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Named {
-    Name(String),
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Named<'a> {
+    Name(&'a str),
     Id(TopicId),
-    Both(String, TopicId),
+    Both(&'a str, TopicId),
     Neither,
 }
 
-impl Named {
-    fn of(topic: &DeleteTopicsRequestTopic) -> Self {
+impl<'a> Named<'a> {
+    fn of(topic: &'a DeleteTopicsRequestTopic) -> Self {
         let id = TopicId(topic.topic_id.0);
         match &topic.name {
-            Some(name) if id.0 == 0 => Self::Name(name.clone()),
-            Some(name) => Self::Both(name.clone(), id),
+            Some(name) if id.0 == 0 => Self::Name(name),
+            Some(name) => Self::Both(name, id),
             None if id.0 != 0 => Self::Id(id),
             None => Self::Neither,
+        }
+    }
+
+    fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Name(name) | Self::Both(name, _) => Some(name),
+            Self::Id(_) | Self::Neither => None,
+        }
+    }
+
+    fn id(self) -> TopicId {
+        match self {
+            Self::Id(id) | Self::Both(_, id) => id,
+            Self::Name(_) | Self::Neither => TopicId(0),
         }
     }
 }
 
 async fn delete(
     context: &Context,
-    named: &Named,
+    named: Named<'_>,
     deleted: &mut HashSet<TopicId>,
 ) -> Result<TopicInfo, Refused> {
     let invalid = |message| Err(Refused::new(ErrorCode::InvalidRequest, message));
@@ -97,7 +105,7 @@ async fn delete(
         }
         Named::Neither => return invalid("the entry has neither a name nor an id"),
         Named::Name(name) => TopicRef::Name(name),
-        Named::Id(id) => TopicRef::Id(*id),
+        Named::Id(id) => TopicRef::Id(id),
     };
     let broker = context.broker();
     let Some(info) = broker.topic(topic) else {
@@ -107,7 +115,7 @@ async fn delete(
         };
         // One that this request has deleted a moment ago is not unknown but named twice.
         if let Named::Id(id) = named
-            && deleted.contains(id)
+            && deleted.contains(&id)
         {
             return invalid("the topic is named twice in one request, by its name and by its id");
         }
@@ -121,7 +129,7 @@ async fn delete(
 
 fn answer(
     context: &Context,
-    asked: &DeleteTopicsRequestTopic,
+    asked: Named<'_>,
     result: Result<TopicInfo, Refused>,
 ) -> DeleteTopicsResponseTopic {
     match result {
@@ -131,8 +139,8 @@ fn answer(
             ..DeleteTopicsResponseTopic::default()
         },
         Err(refused) => DeleteTopicsResponseTopic {
-            name: asked.name.clone(),
-            topic_id: asked.topic_id,
+            name: asked.name().map(str::to_owned),
+            topic_id: Uuid(asked.id().0),
             error_code: context.refuse(refused.code, &refused.message),
             error_message: Some(refused.message),
         },

@@ -392,3 +392,22 @@ async fn added_partitions_can_be_assigned_to_the_one_broker() {
     assert_eq!(answer[0].1, "NONE");
     assert_eq!(server.broker.topic("t").unwrap().partitions, 3);
 }
+
+#[tokio::test]
+async fn a_request_of_more_than_2_mib_is_not_read() {
+    let server = Server::start().await;
+    for (length, is_closed) in [(2 << 20, false), ((2 << 20) + 1, true)] {
+        let mut client = server.connect().await;
+        let mut opening = i32::to_be_bytes(length).to_vec();
+        // CreateTopics, version 7, correlation id 1.
+        opening.extend([0, 19, 0, 7, 0, 0, 0, 1]);
+        client.send_raw(&opening).await;
+        if is_closed {
+            assert!(client.is_closed().await);
+        } else {
+            let wait = std::time::Duration::from_millis(50);
+            let silent = tokio::time::timeout(wait, client.receive_frame()).await;
+            assert!(silent.is_err(), "it waits for the rest");
+        }
+    }
+}
