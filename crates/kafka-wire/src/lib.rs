@@ -30,6 +30,43 @@
 //! assert_eq!(decode_body::<FetchRequest>(reader, 12).unwrap(), request);
 //! ```
 //!
+//! # How a message is described
+//!
+//! By attributes, which `sapwood-kafka-wire-derive` lists. Version 3 of this message looks like this:
+//!
+//! ```
+//! use sapwood_kafka_wire::{EncodeError, Reader, Wire, Writer, decode_body};
+//!
+//! /// A message of API 99.
+//! #[derive(Debug, Clone, PartialEq, Wire)]
+//! #[kafka(key = 99, versions = "0-3", flexible = 3)]
+//! struct Greeting {
+//!     /// In every version.
+//!     text: String,
+//!     /// From version 1 on; in earlier ones it is -1 to whoever reads.
+//!     #[kafka(versions = "1+", default = -1)]
+//!     times: i16,
+//!     /// Null from version 2 on; in earlier ones writing null is an error.
+//!     #[kafka(nullable = "2+", default = Some(String::new()))]
+//!     from: Option<String>,
+//!     /// A tagged field.
+//!     #[kafka(versions = "3+", tag = 0)]
+//!     loud: bool,
+//! }
+//!
+//! let greeting = Greeting { text: "hi".to_owned(), times: 2, from: None, loud: true };
+//! let mut writer = Writer::new();
+//! greeting.encode(&mut writer, 3)?;
+//! // Lengths and counts are one too high; the tagged field has tag 0 and 1 byte.
+//! let bytes = writer.into_parts().concat();
+//! assert_eq!(bytes, b"\x03hi\x00\x02\x00\x01\x00\x01\x01");
+//! assert_eq!(decode_body::<Greeting>(Reader::new(bytes.into()), 3), Ok(greeting.clone()));
+//!
+//! let refused = greeting.encode(&mut Writer::new(), 1);
+//! assert_eq!(refused, Err(EncodeError::Null { field: "Greeting.from" }));
+//! # Ok::<(), EncodeError>(())
+//! ```
+//!
 //! # What bytes from outside can do
 //!
 //! Decoding ends in a value or in a [`DecodeError`]; it does not panic. Before memory is taken for a

@@ -4,11 +4,6 @@
 //! is not 0. It never uses them with a broker that has later ones. Whoever does is told in each
 //! partition that the version is not supported.
 
-#![allow(
-    unexpected_cfgs,
-    reason = "the derived code asks for a feature that its own crate has"
-)]
-
 use bytes::Bytes;
 use sapwood_kafka_wire::{Reader, Wire};
 
