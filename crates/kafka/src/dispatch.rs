@@ -36,8 +36,8 @@ pub(crate) const FRAME_BYTES_MAX: usize = 100 * MIB;
 /// The largest request of a kind that carries no records.
 pub(crate) const FRAME_BYTES_USUAL: usize = 8 * MIB;
 /// The largest request that administers topics: room for 10,000 of them. Such requests are lists of
-/// short entries, which take many times their frame when they are taken apart.
-const FRAME_BYTES_ADMIN: usize = 2 * MIB;
+/// short entries, which take many times their frame when they are taken apart. No API takes less.
+pub(crate) const FRAME_BYTES_ADMIN: usize = 2 * MIB;
 
 /// One API.
 #[derive(Debug)]
