@@ -25,6 +25,9 @@
 //! that it arrived as it was sent, the number of records is bounded by what the cap could hold, and
 //! whoever reads it meets an error, never a panic and never more output than the cap.
 //!
+//! A batch that comes in another codec than [`Rules::compression`] asks for is always decompressed and
+//! walked, and its records are compressed anew; nothing but the compression changes.
+//!
 //! `examples/validate_cost.rs` measures it. On an EPYC (Zen 4, 2.6 GHz), batches of 64 KiB whose
 //! records have 100 bytes of CSV:
 //!
