@@ -45,9 +45,9 @@ pub use topics::{AlterTopicError, CreateTopicError, NewTopic, TrimError, is_inte
 
 // What front doors need of the log, which they do not touch themselves.
 pub use sapwood_log::{
-    AppendError, BUCKET_BOUNDS_US, Bounds, Counter, EpochStart, Histogram, OfflineReason,
-    OpenError as StoreOpenError, PartitionState, PartitionStats, ProducerState, Progress,
-    ReadError, RecoveryReport, StoreError, StoreMetrics, StoreOptions, TimestampedOffset,
+    AppendError, BUCKET_BOUNDS_US, Bounds, Buffer, BufferPool, Counter, EpochStart, Histogram,
+    OfflineReason, OpenError as StoreOpenError, PartitionState, PartitionStats, ProducerState,
+    Progress, ReadError, RecoveryReport, StoreError, StoreMetrics, StoreOptions, TimestampedOffset,
     TrimError as LogTrimError, install_sigbus_handler,
     io::{Clock, Environment, Space, TailKind},
 };

@@ -4,16 +4,19 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::FutureExt;
-use sapwood_broker::Broker;
+use sapwood_broker::{Broker, BufferPool};
 use tokio::{net::TcpStream, sync::watch};
 use tracing::error;
 
 use crate::{
     ConnectionInfo, KafkaOptions, Metrics,
-    connection::{self, BufferPool, Mistakes},
+    connection::{self, Mistakes},
     fetched::FetchedBytes,
     sessions::Sessions,
 };
+
+/// Bytes of buffers for large frames that are kept while no frame is in them.
+const FRAME_BUFFERS_BYTES: usize = 8 << 20;
 
 /// The Kafka door of a broker: what its connections share. Cheap to clone.
 #[derive(Clone)]
@@ -57,7 +60,7 @@ impl Kafka {
                 ),
                 fetched: FetchedBytes::new(options.fetched_bytes_max),
                 metrics: Metrics::new(),
-                buffers: Arc::default(),
+                buffers: BufferPool::new(FRAME_BUFFERS_BYTES),
                 mistakes: Mistakes::default(),
                 broker,
                 options,

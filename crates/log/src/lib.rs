@@ -3,6 +3,7 @@
 pub mod io;
 mod mmap;
 
+mod buffers;
 mod epochs;
 mod index;
 mod names;
@@ -15,6 +16,7 @@ mod durability;
 mod framed;
 mod metrics;
 
+pub use buffers::{Buffer, BufferPool};
 pub use epochs::EpochStart;
 pub use metrics::{BUCKET_BOUNDS_US, Counter, Histogram, StoreMetrics};
 pub use mmap::install_sigbus_handler;

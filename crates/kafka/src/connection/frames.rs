@@ -7,14 +7,14 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use sapwood_broker::{Budget, ConnectionBudget, Permit};
+use sapwood_broker::{Budget, BufferPool, ConnectionBudget, Permit};
 use tokio::{
     net::tcp::ReadHalf,
     sync::watch,
     time::{Instant, timeout_at},
 };
 
-use super::{Disconnect, buffers::BufferPool, pipeline::Pipeline};
+use super::{Disconnect, pipeline::Pipeline};
 use crate::{KafkaOptions, dispatch};
 
 /// Most requests are smaller: they come with one system call.
@@ -163,17 +163,21 @@ impl<'a> Frames<'a> {
     /// Reads a frame into a buffer of its own. The first bytes came with its length.
     async fn read_large(&mut self, length: usize) -> Result<Bytes, Disconnect> {
         let mut buffer = self.pool.take(length);
-        buffer.extend(&self.head[LENGTH_BYTES..]);
+        let mut filled = self.head.len() - LENGTH_BYTES;
+        buffer.bytes_mut()[..filled].copy_from_slice(&self.head[LENGTH_BYTES..]);
         self.head.clear();
         let seconds = length / BYTES_PER_SECOND_MIN;
         let allowed = self.options.frame_timeout + Duration::from_secs(seconds as u64);
         let deadline = Instant::now() + allowed;
         let mut check = Instant::now() + CHECK_INTERVAL;
-        let mut checked_bytes = buffer.len();
-        while !buffer.is_whole() {
-            match self.stream.try_read_buf(&mut buffer.rest()) {
+        let mut checked = filled;
+        while filled < length {
+            match self.stream.try_read(&mut buffer.bytes_mut()[filled..]) {
                 Ok(0) => return Err(Disconnect::ClosedEarly),
-                Ok(_) => continue,
+                Ok(read) => {
+                    filled += read;
+                    continue;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
@@ -181,13 +185,12 @@ impl<'a> Frames<'a> {
                 Ok(readable) => readable?,
                 Err(_elapsed) => {
                     let now = Instant::now();
-                    let bytes = buffer.len();
-                    let is_slow = bytes - checked_bytes < BYTES_PER_SECOND_MIN;
+                    let is_slow = filled - checked < BYTES_PER_SECOND_MIN;
                     if now >= deadline || (is_slow && self.whole_budget.is_contended()) {
-                        return Err(Disconnect::FrameTimeout { bytes });
+                        return Err(Disconnect::FrameTimeout { bytes: filled });
                     }
                     check = now + CHECK_INTERVAL;
-                    checked_bytes = bytes;
+                    checked = filled;
                 }
             }
         }

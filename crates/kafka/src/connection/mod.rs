@@ -6,7 +6,6 @@
 //! sequenced while earlier ones wait for their sync, and a fetch reads when its turn has come: what
 //! a client does not take is not read for it.
 
-mod buffers;
 mod disconnect;
 mod frames;
 mod info;
@@ -24,7 +23,6 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) use buffers::BufferPool;
 pub(crate) use disconnect::{Disconnect, Mistakes};
 pub(crate) use frames::FRAME_BYTES_MIN;
 pub(crate) use info::Connection;

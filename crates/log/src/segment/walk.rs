@@ -3,19 +3,28 @@
 //! Offsets and lengths are in no checksum, so each header is checked against its surroundings: the
 //! offsets are contiguous, the lengths stay inside of the segment.
 
-use std::{io, ops::Range, sync::Arc};
+use std::{
+    io,
+    ops::Range,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
 use sapwood_model::Offset;
 use sapwood_record::{HEADER_BYTES, Header};
 
 use crate::{
+    buffers::BufferPool,
     io::{File, TailReader},
     partition::ReadMode,
 };
 
 /// Magic of the only batch version that is written.
 const MAGIC: u8 = 2;
+
+/// What is read from files passes through these, in all stores of the process. They are lent for as
+/// long as a reader holds what it got.
+static READ_BUFFERS: LazyLock<Arc<BufferPool>> = LazyLock::new(|| BufferPool::new(8 << 20));
 
 /// Where the bytes of a segment come from.
 #[derive(Debug, Clone)]
@@ -53,14 +62,14 @@ impl Source {
             Self::Tail { reader, .. } => reader.bytes(range).map(Some),
             Self::File { file, .. } => {
                 let wanted = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
-                let mut buf = vec![0; wanted];
+                let mut buffer = READ_BUFFERS.take(wanted);
                 let read = match mode {
-                    ReadMode::Blocking => Some(file.read_at(&mut buf, range.start)?),
-                    ReadMode::Resident => file.read_resident_at(&mut buf, range.start)?,
+                    ReadMode::Blocking => Some(file.read_at(buffer.bytes_mut(), range.start)?),
+                    ReadMode::Resident => file.read_resident_at(buffer.bytes_mut(), range.start)?,
                 };
                 match read {
                     None => Ok(None),
-                    Some(read) if read == wanted => Ok(Some(buf.into())),
+                    Some(read) if read == wanted => Ok(Some(buffer.freeze())),
                     Some(_) => Err(io::ErrorKind::UnexpectedEof.into()),
                 }
             }
