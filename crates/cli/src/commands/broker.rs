@@ -130,7 +130,7 @@ fn ready_text(ready: &Ready, profile: Profile) -> String {
         "off (open to the network)"
     };
     format!(
-        "{tick} grpc {listen}{metrics}\n\
+        "{tick} kafka and grpc {listen}{metrics}\n\
          {tick} data {data_dir}{kept}   durability {durability}   auth {auth}\n{hint}"
     )
 }
@@ -255,7 +255,7 @@ mod tests {
         };
         assert_eq!(
             text("127.0.0.1:9092"),
-            "✓ grpc 127.0.0.1:9092   ✓ metrics http://127.0.0.1:9644\n\
+            "✓ kafka and grpc 127.0.0.1:9092   ✓ metrics http://127.0.0.1:9644\n\
              ✓ data ./sapwood-data (kept; --clean wipes it)   durability fsync   \
              auth off (loopback only)\n\
              Try:  echo '{\"id\":1}' | sapwood topic produce demo        \

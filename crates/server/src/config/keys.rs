@@ -128,7 +128,7 @@ pub static KEYS: &[Key] = &[
     key(
         "topics.auto_create",
         Field::Flag(|config| &mut config.topics.auto_create),
-        "Whether producing to an unknown topic creates it.",
+        "Whether producing to an unknown topic, or a Kafka client's asking for it, creates it.",
     ),
     key(
         "topics.partitions",
