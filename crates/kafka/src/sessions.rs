@@ -389,3 +389,127 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(partition: i32) -> PartitionKey {
+        PartitionKey {
+            topic: TopicKey::Name("t".into()),
+            partition,
+        }
+    }
+
+    fn request(session_id: i32, epoch: i32, partitions: &[i32]) -> Request {
+        let wanted = Wanted {
+            offset: 0,
+            bytes_max: 1,
+            leader_epoch: -1,
+        };
+        Request {
+            session_id,
+            epoch,
+            by_id: false,
+            partitions: partitions.iter().map(|p| (key(*p), wanted)).collect(),
+            forgotten: Vec::new(),
+        }
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Opens a session; `None` when there is no room.
+    fn open(sessions: &Sessions, at: u64, random: u64) -> Option<Lease> {
+        let request = request(0, EPOCH_INITIAL, &[0]);
+        match sessions.begin(request, seconds(at), random) {
+            Ok(Plan::Session(lease, Answers::All)) => Some(lease),
+            Ok(Plan::Full(_)) => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_session_that_was_idle_longest_makes_room_once_it_was_idle_for_long() {
+        let sessions = Sessions::new(2, 100);
+        let first = open(&sessions, 0, 10).unwrap();
+        let first_id = first.id();
+        first.give_back(seconds(0));
+        let second = open(&sessions, 1, 20).unwrap();
+        let second_id = second.id();
+        second.give_back(seconds(1));
+        assert!(open(&sessions, 119, 30).is_none());
+        assert!(open(&sessions, 120, 30).is_some_and(|third| {
+            third.give_back(seconds(120));
+            true
+        }));
+        assert_eq!(sessions.len(), 2);
+        let gone = sessions.begin(request(first_id, 1, &[]), seconds(120), 0);
+        assert_eq!(gone.unwrap_err(), ErrorCode::FetchSessionIdNotFound);
+        assert!(
+            sessions
+                .begin(request(second_id, 1, &[]), seconds(120), 0)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_session_in_use_is_not_taken_away_to_make_room() {
+        let sessions = Sessions::new(1, 100);
+        let first = open(&sessions, 0, 10).unwrap();
+        assert!(open(&sessions, 1000, 20).is_none());
+        first.give_back(seconds(1000));
+        assert!(open(&sessions, 1119, 20).is_none());
+        assert!(open(&sessions, 1120, 20).is_some());
+    }
+
+    #[test]
+    fn a_session_that_was_ended_while_it_was_in_use_does_not_come_back() {
+        let sessions = Sessions::new(10, 100);
+        let lease = open(&sessions, 0, 10).unwrap();
+        let id = lease.id();
+        let last = sessions.begin(request(id, EPOCH_FINAL, &[]), seconds(0), 0);
+        assert!(matches!(last, Ok(Plan::Full(_))));
+        // Another one gets the same number.
+        let other = open(&sessions, 0, 10).unwrap();
+        assert_eq!(other.id(), id);
+        let mut other = other;
+        other.serial += 1;
+        sessions.cache.lock().slots.get_mut(&id).unwrap().serial += 1;
+        lease.give_back(seconds(0));
+        assert!(sessions.cache.lock().slots[&id].session.is_none());
+        other.give_back(seconds(0));
+        assert_eq!(sessions.len(), 1);
+        assert!(sessions.begin(request(id, 1, &[]), seconds(0), 0).is_ok());
+    }
+
+    #[test]
+    fn a_lease_that_is_dropped_ends_its_session_and_gives_its_partitions_back() {
+        let sessions = Sessions::new(10, 3);
+        let many = request(0, EPOCH_INITIAL, &[0, 1, 2]);
+        let Ok(Plan::Session(lease, _)) = sessions.begin(many, seconds(0), 10) else {
+            panic!("there is room")
+        };
+        assert!(open(&sessions, 0, 20).is_none());
+        drop(lease);
+        assert_eq!((sessions.len(), sessions.cache.lock().partitions), (0, 0));
+        assert!(open(&sessions, 0, 20).is_some());
+    }
+
+    #[test]
+    fn epochs_go_from_the_largest_number_to_1() {
+        let sessions = Sessions::new(10, 100);
+        let mut lease = open(&sessions, 0, 10).unwrap();
+        let id = lease.id();
+        lease.session.as_mut().unwrap().next_epoch = i32::MAX;
+        lease.give_back(seconds(0));
+        for epoch in [i32::MAX, 1, 2] {
+            let next = sessions.begin(request(id, epoch, &[]), seconds(0), 0);
+            let Ok(Plan::Session(lease, Answers::Changes)) = next else {
+                panic!("{epoch}: {next:?}")
+            };
+            lease.give_back(seconds(0));
+        }
+    }
+}
