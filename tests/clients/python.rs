@@ -1,19 +1,9 @@
 //! A Python program that is generated from `proto/`, next to the command line.
 
-use std::{
-    path::PathBuf,
-    process::{Command, Output},
-};
+use std::process::{Command, Output};
 
+use super::python;
 use crate::harness::{Settings, root, skip};
-
-/// A Python with grpcio-tools: `SAPWOOD_PYTHON`, or the environment that `.ci/run` makes.
-fn python() -> Option<PathBuf> {
-    let named = std::env::var_os("SAPWOOD_PYTHON").map(PathBuf::from);
-    named
-        .or_else(|| Some(root().join("target/python/bin/python")))
-        .filter(|path| path.exists())
-}
 
 /// Runs the program with these arguments against the broker; `None` where there is no Python for it.
 fn interop(settings: &Settings, args: &[&str]) -> Option<Output> {

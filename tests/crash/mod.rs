@@ -9,12 +9,12 @@ mod workload;
 use std::time::Duration;
 
 /// How many times a broker is killed in one test: `SAPWOOD_CRASH_ROUNDS`, 4 by default.
-fn rounds() -> u64 {
+pub(crate) fn rounds() -> u64 {
     number("SAPWOOD_CRASH_ROUNDS").unwrap_or(4)
 }
 
 /// The longest time between two kills: `SAPWOOD_CRASH_SECONDS`, 1 by default.
-fn longest_run() -> Duration {
+pub(crate) fn longest_run() -> Duration {
     Duration::from_secs(number("SAPWOOD_CRASH_SECONDS").unwrap_or(1))
 }
 

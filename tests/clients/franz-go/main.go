@@ -53,6 +53,7 @@ func main() {
 	report("idempotence", c.idempotence)
 	report("acks", c.acks)
 	report("null-and-empty", c.nullAndEmpty)
+	report("own-partitions", c.ownPartitions)
 	report("seek-by-timestamp", c.seekByTimestamp)
 	report("seek-by-offset", c.seekByOffset)
 	report("watermarks", c.watermarks)
@@ -458,6 +459,16 @@ func (c *checks) nullAndEmpty() string {
 	}
 	c.checkOffsets(c.written(topic, records), records)
 	c.checkRead(topic, records, 0)
+	return ""
+}
+
+func (c *checks) ownPartitions() string {
+	for partition := range partitions {
+		found, err := c.read(c.full, int32(partition), kgo.NewOffset().AtStart(), 1)
+		must(err)
+		what := fmt.Sprintf("the first record of partition %d", partition)
+		equal(found[0], read{0, c.record(partition, int32(partition))}, what)
+	}
 	return ""
 }
 

@@ -123,6 +123,7 @@ public final class Checks {
         report("idempotence", this::idempotence);
         report("acks", this::acks);
         report("null-and-empty", this::nullAndEmpty);
+        report("own-partitions", this::ownPartitions);
         report("seek-by-timestamp", this::seekByTimestamp);
         report("seek-by-offset", this::seekByOffset);
         report("watermarks", this::watermarks);
@@ -453,6 +454,14 @@ public final class Checks {
                 new Written(0, null, null, List.of(), base));
         checkOffsets(produce(topic, records), records, 0);
         checkRead(topic, records, 0);
+        return "";
+    }
+
+    private String ownPartitions() {
+        for (int partition = 0; partition < PARTITIONS; partition++) {
+            Read first = read(full, partition, null, 1).get(0);
+            equal(first, new Read(0, record(partition, partition)), "the first record of partition " + partition);
+        }
         return "";
     }
 

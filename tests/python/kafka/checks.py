@@ -220,6 +220,7 @@ class Checks:
         yield "idempotence", self.idempotence
         yield "acks", self.acks
         yield "null-and-empty", self.null_and_empty
+        yield "own-partitions", self.own_partitions
         yield "seek-by-timestamp", self.seek_by_timestamp
         yield "seek-by-offset", self.seek_by_offset
         yield "watermarks", self.watermarks
@@ -347,6 +348,11 @@ class Checks:
             self.client.produce(topic, self.records(RECORDS))
             self.written = topic
         return self.written
+
+    def own_partitions(self) -> None:
+        for partition in range(PARTITIONS):
+            ((offset, record),) = self.client.read(self.full(), partition, "earliest", 1)
+            equal((offset, record.key), (0, f"key-{partition}".encode()), f"the first record of partition {partition}")
 
     def seek_by_timestamp(self) -> None:
         topic, client = self.full(), self.client

@@ -45,6 +45,7 @@ fn main() {
     report("idempotence", || checks.idempotence());
     report("acks", || checks.acks());
     report("null-and-empty", || checks.null_and_empty());
+    report("own-partitions", || checks.own_partitions());
     report("seek-by-timestamp", || checks.seek_by_timestamp());
     report("seek-by-offset", || checks.seek_by_offset());
     report("watermarks", || checks.watermarks());
@@ -298,6 +299,17 @@ impl Checks {
         let offsets = self.client.produce(&topic, &records, &[]).unwrap();
         self.check_offsets(&offsets, &records, [0; 3]);
         self.check_read(&topic, &records, 0);
+        String::new()
+    }
+
+    fn own_partitions(&self) -> String {
+        for (partition, n) in (0..PARTITIONS).zip(0..) {
+            let found = self
+                .client
+                .read(&self.full, partition, Offset::Beginning, 1)
+                .unwrap();
+            equal(found, vec![(0, self.record(n, partition))], "what is first");
+        }
         String::new()
     }
 
