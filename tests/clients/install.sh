@@ -35,6 +35,9 @@ echo "== franz-go"
 (cd "$here/franz-go" && go build -mod=readonly -o "$folder/franz-go" .)
 echo "== kafka-clients"
 mvn -q -B -f "$here/java/pom.xml" dependency:copy-dependencies -DoutputDirectory="$folder/java"
+echo "== Kafka's tools"
+mvn -q -B -f "$here/kafka-tools/pom.xml" dependency:copy-dependencies \
+  -DoutputDirectory="$folder/kafka-tools"
 echo "== kafkajs"
 mkdir -p "$folder/kafkajs"
 cp "$here"/kafkajs/package*.json "$folder/kafkajs/"

@@ -1,23 +1,22 @@
 #!/usr/bin/env bash
 # Kafka's own command-line tools against a broker of its own: each must exit with 0, print what is
-# expected, and print no error. Needs Java 17 and Maven, which fetches the tools once.
+# expected, and print no error. Needs Java 17, and Maven where the tools are not installed yet.
 #
-#   tests/clients/kafka_tools.sh [BINARY]            BINARY: target/debug/sapwood by default
+#   tests/clients/kafka_tools.sh [BINARY] [TOOLS]
 #
-# KAFKA_VERSION chooses another version of the tools, 4.2.0 or newer (older ones have other flags).
-# KAFKA_TOOLS_DIR is where they are kept (target/clients/kafka-tools-VERSION). Fails when a tool does.
+# BINARY is target/debug/sapwood by default. TOOLS is the folder of the tools' jars, by default
+# target/clients/kafka-tools, where install.sh puts them too. They are of Kafka 4.2 or newer: older ones
+# have other flags. Fails when a tool does.
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 binary=${1:-$root/target/debug/sapwood}
-version=${KAFKA_VERSION:-4.3.1}
-tools=${KAFKA_TOOLS_DIR:-$root/target/clients/kafka-tools-$version}
+tools=${2:-$root/target/clients/kafka-tools}
 
 if [ ! -d "$tools" ]; then
-    mvn -q -B -f "$here/kafka-tools/pom.xml" "-Dkafka.version=$version" \
-        dependency:copy-dependencies "-DoutputDirectory=$tools.new" || exit 1
-    mv "$tools.new" "$tools"
+    mvn -q -B -f "$here/kafka-tools/pom.xml" dependency:copy-dependencies \
+        "-DoutputDirectory=$tools" || exit 1
 fi
 
 work=$(mktemp -d)
@@ -95,7 +94,8 @@ topics=("$tool.TopicCommand" --bootstrap-server "$address")
 configs=(kafka.admin.ConfigCommand --bootstrap-server "$address")
 offsets=("$tool.GetOffsetShell" --bootstrap-server "$address")
 
-echo "Kafka $version's tools against $("$binary" --version) at $address"
+version=$(cd "$tools" && ls kafka-tools-4*.jar)
+echo "${version%.jar} against $("$binary" --version) at $address"
 
 check "topics: create" 'Created topic orders' "${topics[@]}" \
     --create --topic orders --partitions 3 --replication-factor 1 --config retention.ms=86400000

@@ -174,6 +174,10 @@ async fn the_broker_shows_its_settings_under_kafkas_names_and_read_only() {
             synonyms(of(broker, "log.roll.ms")),
             [("log.roll.ms", "7000", 4), ("log.roll.ms", "604800000", 5)]
         );
+        if version >= 3 {
+            let words = of(broker, "log.retention.ms").documentation.as_ref();
+            assert!(words.is_some_and(|text| text.contains("topic_defaults")));
+        }
         // Nothing is set for all brokers together.
         assert_eq!((results[1].error_code, results[1].configs.len()), (0, 0));
     }
