@@ -1,6 +1,7 @@
 //! Clients of others, and the command line.
 
 mod kafka;
+mod kafka_tools;
 mod python;
 
 use std::path::PathBuf;
