@@ -14,6 +14,8 @@ use crate::{
 };
 
 const PARTITIONS: usize = 3;
+/// How long a producer may need to go on after its broker is back.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What comes back from both sides: each record's number by partition and offset.
 type Places = BTreeMap<(u32, u64), u64>;
@@ -59,15 +61,12 @@ fn kill_under_a_producer(durability: &str) {
     let stop = producing.stdin.take().expect("standard input is a pipe");
     // Read all the while: it prints more than a pipe holds.
     let output = thread::spawn(move || producing.wait_with_output());
-    thread::sleep(Duration::from_millis(300));
     for round in 0..rounds() {
+        // After a lost connection the client takes a second or two. Killed before, it would never write.
+        let end = wait_for_more(&settings);
         thread::sleep(Duration::from_millis(random.within(1..longest)));
-        let started = Instant::now();
         broker.restart_after_kill(&settings);
-        eprintln!(
-            "round {round}: killed, and ready again after {:?}",
-            started.elapsed()
-        );
+        eprintln!("round {round}: killed after {end} records, and ready again");
     }
     drop(stop);
     let output = output
@@ -90,6 +89,36 @@ fn kill_under_a_producer(durability: &str) {
     eprintln!("{} records", consumed.len());
     broker.stop();
     settings.verify();
+}
+
+/// Waits until the topic grows; answers with the number of its records.
+fn wait_for_more(settings: &Settings) -> u64 {
+    let started = Instant::now();
+    let before = records(settings);
+    loop {
+        let now = records(settings);
+        if now > before {
+            return now;
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "the producer writes nothing more"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn records(settings: &Settings) -> u64 {
+    let describe = ["topic", "describe", "ledger", "-o", "json"];
+    let described = settings.cli(&describe, b"").ok().text();
+    let described: serde_json::Value = serde_json::from_str(&described).expect("it is JSON");
+    let partitions = described["partitions"]
+        .as_array()
+        .expect("there are partitions");
+    let ends = partitions
+        .iter()
+        .map(|partition| partition["log_end_offset"].as_u64());
+    ends.map(|end| end.expect("a partition has an end")).sum()
 }
 
 /// Every record is where the broker said, nothing else is there, and each partition has them in the
