@@ -43,8 +43,8 @@ const SLICES_MAX: usize = 64;
 /// Requests, and bytes of them, that are taken before answers get a turn, while there are more.
 const TURN_REQUESTS: usize = 16;
 const TURN_BYTES: usize = 256 << 10;
-/// How long earlier requests of a connection that is closed for a mistake may take to be answered,
-/// and how long a client may take to hang up after its last answer.
+/// How long earlier requests of a connection that is closed, by its client or for a mistake, may take
+/// to be answered, and how long a client may take to hang up after its last answer.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Runs a connection to its end, and says in the log why it ended where somebody should know.
@@ -86,6 +86,8 @@ async fn run(
     pipeline.close();
     let written = match &end {
         Disconnect::Stopped => Some(write.await),
+        // A client that closed may have closed only its own side.
+        Disconnect::Closed => timeout(FAREWELL, write).await.ok(),
         end if end.is_mistake() => timeout(FAREWELL, write).await.ok(),
         // There is nobody to write to.
         _ => None,

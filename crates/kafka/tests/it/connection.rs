@@ -298,6 +298,19 @@ async fn stopping_answers_what_was_read_and_then_closes() {
 }
 
 #[tokio::test]
+async fn a_client_that_closes_only_its_own_side_gets_its_answers() {
+    let server = Server::start().await;
+    server.create("t", &[]).await;
+    let mut client = server.connect().await;
+    client.send(9, &produce("t", batch(&["x"]))).await;
+    client.send(1, &all_topics()).await;
+    client.stream.shutdown().await.unwrap();
+    client.receive::<ProduceResponse>(9).await;
+    client.receive::<MetadataResponse>(1).await;
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
 async fn a_client_that_goes_takes_its_waiting_fetch_with_it() {
     let server = Server::start().await;
     server.create("t", &[]).await;
