@@ -1,18 +1,22 @@
 //! DescribeCluster, DescribeQuorum, ElectLeaders and the reassignments.
 
+use std::os::unix::fs::FileExt;
+
 use sapwood_kafka_wire::{
     Uuid,
     messages::{
         AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsRequestPartition,
         AlterPartitionReassignmentsRequestTopic, DescribeClusterRequest, DescribeQuorumRequest,
-        DescribeQuorumRequestPartition, DescribeQuorumRequestTopic, ElectLeadersRequest,
-        ElectLeadersRequestTopic, ListPartitionReassignmentsRequest,
+        DescribeQuorumRequestPartition, DescribeQuorumRequestTopic, DescribeTopicPartitionsRequest,
+        ElectLeadersRequest, ElectLeadersRequestTopic, ListPartitionReassignmentsRequest,
         ListPartitionReassignmentsRequestTopic,
     },
 };
+use sapwood_model::{PartitionId, Timestamp};
+use sapwood_record::Codec;
 
 use super::{error, refusal};
-use crate::support::{Server, Start};
+use crate::support::{Server, Start, batch_of};
 
 #[tokio::test]
 async fn the_cluster_is_one_broker_at_the_advertised_address() {
@@ -207,4 +211,56 @@ async fn partitions_can_be_nowhere_else() {
         let answer = client.ask(0, &request).await;
         assert_eq!((answer.error_code, answer.topics.len()), (0, 0));
     }
+}
+
+#[tokio::test]
+async fn a_partition_that_is_offline_has_nobody_else_to_lead_it() {
+    let server = Server::start().await;
+    server.create_with("t", 2, &[]).await;
+    let mut client = server.connect().await;
+    let records = batch_of(Codec::None, None, Timestamp(1000), &["x"]);
+    assert_eq!(client.produce("t", records).await.error_code, 0);
+    let folder = server.broker.options().data_dir.join("topics/t-0");
+    let segment = folder.join("00000000000000000000.log");
+    // Damage that a look-up by time meets: it reads the records and checks them.
+    let file = std::fs::OpenOptions::new().write(true).open(&segment);
+    file.unwrap().write_all_at(&[0xee], 66).unwrap();
+    let found = server
+        .broker
+        .find_timestamp("t", PartitionId(0), Timestamp(1));
+    assert!(found.await.is_err());
+
+    for (election_type, code) in [
+        (0, "PREFERRED_LEADER_NOT_AVAILABLE"),
+        (1, "ELIGIBLE_LEADERS_NOT_AVAILABLE"),
+    ] {
+        let request = ElectLeadersRequest {
+            election_type,
+            topic_partitions: Some(vec![ElectLeadersRequestTopic {
+                topic: "t".to_owned(),
+                partitions: vec![0, 1],
+            }]),
+            timeout_ms: 1000,
+        };
+        let answer = client.ask(2, &request).await;
+        let results = answer.replica_election_results[0].partition_result.iter();
+        let codes: Vec<_> = results.map(|one| error(one.error_code)).collect();
+        assert_eq!(codes, [code, "ELECTION_NOT_NEEDED"]);
+    }
+    let pages = client
+        .ask(0, &DescribeTopicPartitionsRequest::default())
+        .await;
+    let [offline, online] = &pages.topics[0].partitions[..] else {
+        panic!("two partitions");
+    };
+    assert_eq!(
+        (
+            error(offline.error_code),
+            offline.leader_id,
+            &offline.offline_replicas[..]
+        ),
+        ("LEADER_NOT_AVAILABLE", -1, &[1][..])
+    );
+    assert!(offline.isr_nodes.is_empty());
+    assert_eq!((online.error_code, online.leader_id), (0, 1));
 }
