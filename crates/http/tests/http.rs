@@ -50,6 +50,10 @@ impl ProtocolRequests for Letters {
         };
         vec![send, back]
     }
+
+    fn faults(&self) -> u64 {
+        4
+    }
 }
 
 impl Served {
@@ -263,6 +267,7 @@ async fn metrics_parse_and_hold_what_happened() {
     };
     assert_eq!(requests("Send", "NONE"), 3.0);
     assert_eq!(requests("Send", "LOST"), 2.0);
+    assert_eq!(value("sapwood_post_faults_total{}"), 4.0);
     assert_eq!(
         value(r#"sapwood_post_request_duration_seconds_count{api="Send"}"#),
         1.0

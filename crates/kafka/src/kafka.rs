@@ -82,6 +82,7 @@ impl Kafka {
         let peer = info.peer;
         let serving = connection::serve(&self.shared, stream, info, stop);
         if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
+            self.shared.metrics.faults.add(1);
             error!(event = "kafka.request_panicked", %peer, "a request failed unexpectedly; its connection is closed");
         }
     }

@@ -14,6 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Metrics {
     apis: Vec<ApiMetrics>,
+    pub(crate) faults: Counter,
 }
 
 /// The numbers of one API.
@@ -35,12 +36,18 @@ impl Metrics {
         };
         Self {
             apis: APIS.iter().map(api).collect(),
+            faults: Counter::default(),
         }
     }
 
     pub(crate) fn of(&self, api: &Api) -> &ApiMetrics {
         let found = APIS.binary_search_by_key(&api.key, |api| api.key);
         &self.apis[found.expect("every API is in the table")]
+    }
+
+    /// Connections that were closed because their request met a fault in this program.
+    pub fn faults(&self) -> u64 {
+        self.faults.get()
     }
 
     /// Every API that is served, by its key.

@@ -63,6 +63,10 @@ impl ProtocolRequests for Requests {
     fn apis(&self) -> Vec<ApiRequests<'_>> {
         self.0.metrics().apis().iter().map(requests).collect()
     }
+
+    fn faults(&self) -> u64 {
+        self.0.metrics().faults()
+    }
 }
 
 fn requests(api: &ApiMetrics) -> ApiRequests<'_> {

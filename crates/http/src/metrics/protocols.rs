@@ -13,6 +13,9 @@ pub trait ProtocolRequests: Debug + Send + Sync {
 
     /// Its APIs.
     fn apis(&self) -> Vec<ApiRequests<'_>>;
+
+    /// Connections that were closed because a request met a fault in this program.
+    fn faults(&self) -> u64;
 }
 
 /// The requests of one API.
@@ -43,6 +46,12 @@ pub(super) fn encode(
                 .iter()
                 .map(move |(error, count)| (labels(*error), *count))
         }),
+    )?;
+    families.counters(
+        &format!("sapwood_{protocol}_faults"),
+        None,
+        "Connections closed because a request met a fault in the broker: there should be none.",
+        [(Vec::new(), requests.faults())],
     )?;
     let used = apis
         .iter()

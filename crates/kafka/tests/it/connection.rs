@@ -274,6 +274,7 @@ async fn a_fault_in_one_request_costs_only_its_connection() {
     victim.send(9, &produce("t", batch(&["b"]))).await;
     assert!(victim.is_closed().await);
     assert_eq!(other.produce("t", batch(&["c"])).await.base_offset, 1);
+    assert_eq!(server.kafka.metrics().faults(), 1);
     assert_eq!(server.broker.budget().bytes_used(), 0);
 }
 

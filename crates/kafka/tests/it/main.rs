@@ -10,6 +10,7 @@ mod connection;
 mod fetch;
 mod garbage;
 mod handshake;
+mod mutations;
 mod offsets;
 mod produce;
 mod produce_errors;
