@@ -265,15 +265,13 @@ impl ConsumerGroup {
         target::preferred(self.members.values())
     }
 
-    /// Whether every member owns what it is to own.
+    /// Whether every member owns what it is to own, and is there.
     pub(crate) fn is_settled(&self) -> bool {
         self.epoch() == self.target_epoch()
             && self.members.keys().all(|id| {
                 self.currents.get(id).is_some_and(|current| {
                     current.state == MemberState::Stable
-                        && current
-                            .member_epoch
-                            .is_none_or(|epoch| epoch == self.target_epoch())
+                        && current.member_epoch == Some(self.target_epoch())
                 })
             })
     }

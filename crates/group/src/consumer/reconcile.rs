@@ -19,7 +19,9 @@ pub(super) struct Goal<'a> {
 /// First a member gives up what it is not to own any more: it stays at its epoch until its heartbeats
 /// no longer name those partitions. Then it gets the new epoch, and of what it is to get that which
 /// nobody else holds (`held`); the rest when the others have given it up. So a partition is never
-/// assigned before its former owner gave it up or was removed from the group.
+/// assigned before its former owner gave it up or was removed from the group. That relies, as in Kafka,
+/// on a member that says it does not own a partition not taking it up by an earlier response than the
+/// one to what it says.
 ///
 /// A owns 0 and 1 and is to own 0: it is told 0, and its state is `UnrevokedPartitions` with 1. When it
 /// says that it owns 0, it is `Stable`, and B, which was told nothing so far, is told 1.
