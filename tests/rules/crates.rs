@@ -18,7 +18,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("log", &["model", "record"]),
     ("sim", &["model", "record", "log"]),
     ("group", &["model"]),
-    ("broker", &["model", "record", "log"]),
+    ("broker", &["model", "record", "log", "group"]),
     ("kafka-wire-derive", &[]),
     ("kafka-wire", &["kafka-wire-derive"]),
     ("rpc", &[]),

@@ -1,0 +1,3 @@
+//! Consumer groups, in the internal topic `__consumer_offsets`.
+
+mod codec;
