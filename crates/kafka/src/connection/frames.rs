@@ -98,7 +98,8 @@ impl<'a> Frames<'a> {
             }
         }
         let permit = self.budget.acquire(length as u64).await?;
-        let bytes = if LENGTH_BYTES + length <= HEAD_BYTES {
+        // More than `HEAD_BYTES` may have come with earlier frames: then it is there already.
+        let bytes = if LENGTH_BYTES + length <= HEAD_BYTES.max(self.head.len()) {
             self.read_head(
                 LENGTH_BYTES + length,
                 Instant::now() + self.options.frame_timeout,
@@ -160,7 +161,8 @@ impl<'a> Frames<'a> {
         Ok(())
     }
 
-    /// Reads a frame into a buffer of its own. The first bytes came with its length.
+    /// Reads a frame into a buffer of its own. The first bytes came with its length, and they are
+    /// fewer than it has.
     async fn read_large(&mut self, length: usize) -> Result<Bytes, Disconnect> {
         let mut buffer = self.pool.take(length);
         let mut filled = self.head.len() - LENGTH_BYTES;

@@ -9,12 +9,13 @@ use sapwood_kafka_wire::messages::{
     ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
 };
 use sapwood_model::{Offset, PartitionId};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
     Server, Start, batch,
     client::{fetch, frame, produce},
     machine::{FaultyClock, Gate},
+    random::Random,
     timed, until, values,
 };
 
@@ -71,6 +72,45 @@ async fn requests_sent_at_once_are_answered_in_their_order() {
             round * 4 + 3
         );
     }
+}
+
+#[tokio::test]
+async fn frames_of_all_sizes_come_whole_however_the_stream_is_cut() {
+    let mut random = Random::of_test();
+    let server = Server::start().await;
+    server.create("t", &[("durability", "os")]).await;
+    let mut client = server.connect().await;
+    let mut sent = Vec::new();
+    let frames = 2000;
+    for number in 0..frames {
+        // Around the sizes at which buffers change.
+        let size = [10, 1000, 3900, 3900, 4096, 5000, 70_000][random.below(7)] + random.below(200);
+        let text = "x".repeat(size);
+        sent.extend(frame(number, 9, &produce("t", batch(&[&text]))));
+    }
+    let (mut read, mut write) = client.stream.split();
+    let writing = async {
+        let mut rest = &sent[..];
+        while !rest.is_empty() {
+            let largest = [10, 5000, 100_000][random.below(3)];
+            let piece = 1 + random.below(largest);
+            let (now, later) = rest.split_at(piece.min(rest.len()));
+            write.write_all(now).await.unwrap();
+            rest = later;
+        }
+    };
+    let reading = async {
+        for number in 0..frames {
+            let length = read.read_i32().await.unwrap();
+            assert_eq!(read.read_i32().await.unwrap(), number);
+            let mut answer = vec![0; usize::try_from(length).unwrap() - 4];
+            read.read_exact(&mut answer).await.unwrap();
+        }
+    };
+    tokio::join!(writing, reading);
+    let end = server.broker.bounds("t", P0).unwrap().log_end;
+    assert_eq!(end, Offset(2000));
+    assert_eq!(server.kafka.metrics().faults(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
