@@ -43,7 +43,10 @@ const NEVER_NEAR: &[(&str, &[&str])] = &[
     ("broker", &["tonic", "prost", "hyper", "axum"]),
     ("client", &["axum", "clap", "sapwood-log", "sapwood-broker"]),
     ("rpc", &["axum", "sapwood-broker"]),
-    ("kafka-wire", &["tokio", "tonic", "prost", "uuid", "sapwood-model"]),
+    (
+        "kafka-wire",
+        &["tokio", "tonic", "prost", "uuid", "sapwood-model"],
+    ),
 ];
 
 #[test]
