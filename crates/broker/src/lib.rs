@@ -41,6 +41,7 @@ pub use produce::{Pending, Produce, ProduceError, Produced};
 pub use producer_ids::ProducerIdError;
 pub use reads::{LookupReadError, PartitionLeader};
 pub use registry::{LookupError, PartitionInfo, TopicInfo, TopicRef};
+pub use throttle::Throttle;
 pub use topic_config::{
     ConfigChange, ConfigEntry, ConfigKey, ConfigSource, Effect, TopicConfigError, ValueKind,
 };

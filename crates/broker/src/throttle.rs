@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 /// Lets one event of a kind through in each interval and counts the others.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+pub struct Throttle {
     interval: Duration,
     state: Mutex<State>,
 }
@@ -18,7 +18,8 @@ struct State {
 }
 
 impl Throttle {
-    pub(crate) fn new(interval: Duration) -> Self {
+    /// Lets the first event through, and then one in each interval.
+    pub fn new(interval: Duration) -> Self {
         Self {
             interval,
             state: Mutex::default(),
@@ -27,7 +28,7 @@ impl Throttle {
 
     /// `Some` when the event may be logged, with how many were not since the last one. `now` is the
     /// monotonic clock's.
-    pub(crate) fn pass(&self, now: Duration) -> Option<u64> {
+    pub fn pass(&self, now: Duration) -> Option<u64> {
         let mut state = self.state.lock();
         let due = state
             .last

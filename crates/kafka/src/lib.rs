@@ -18,7 +18,6 @@ mod fetched;
 mod sessions;
 
 mod metrics;
-mod warnings;
 
 pub use connection::{Advertised, ConnectionInfo};
 pub use errors::ErrorCode;

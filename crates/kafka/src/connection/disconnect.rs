@@ -1,13 +1,15 @@
 //! Why connections end, and who is told.
 
-use std::{io, time::Instant};
+use std::{io, time::Duration};
 
-use sapwood_broker::BudgetError;
+use sapwood_broker::{BudgetError, Throttle};
 use sapwood_kafka_wire::{DecodeError, EncodeError};
 use tracing::{debug, error, warn};
 
 use super::Connection;
-use crate::warnings::Warning;
+
+/// Mistakes of one kind are logged at most this often.
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -108,15 +110,23 @@ impl Disconnect {
 }
 
 /// Log lines about what clients do wrong, one of a kind in a while.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Mistakes {
-    warnings: [Warning; 7],
+    kinds: [Throttle; 7],
+}
+
+impl Default for Mistakes {
+    fn default() -> Self {
+        Self {
+            kinds: std::array::from_fn(|_| Throttle::new(WARN_INTERVAL)),
+        }
+    }
 }
 
 impl Mistakes {
     /// Says why a connection ended: as a warning when the client made a mistake, for debugging
-    /// otherwise.
-    pub(super) fn tell(&self, connection: &Connection, end: &Disconnect) {
+    /// otherwise. `now` is the monotonic clock's.
+    pub(super) fn tell(&self, connection: &Connection, end: &Disconnect, now: Duration) {
         let peer = connection.peer;
         let listener = &*connection.listener;
         let client = connection.software();
@@ -124,9 +134,7 @@ impl Mistakes {
             error!(event = "kafka.answer_failed", %peer, listener, client, error = %end, "connection closed");
             return;
         }
-        let suppressed = end
-            .kind()
-            .and_then(|kind| self.warnings[kind].pass(Instant::now()));
+        let suppressed = end.kind().and_then(|kind| self.kinds[kind].pass(now));
         match suppressed {
             Some(suppressed) => {
                 warn!(event = "kafka.request_refused", %peer, listener, client, reason = %end, suppressed, "connection closed");

@@ -60,7 +60,8 @@ pub(crate) async fn serve(
         Err(_) => return,
     };
     let end = run(shared, &connection, &mut stream, stop).await;
-    shared.mistakes.tell(&connection, &end);
+    let now = shared.broker.environment().clock.elapsed();
+    shared.mistakes.tell(&connection, &end, now);
     if matches!(end, Disconnect::Stopped) {
         // Closing with unread requests would reset the connection, and with it the last answers.
         let _ = timeout(FAREWELL, hang_up(&mut stream)).await;

@@ -1,7 +1,5 @@
 //! Produce in the versions before record batches, which the codec does not know.
 
-#![allow(unexpected_cfgs)] // The derived code asks for a feature that its own crate has.
-
 use bytes::Bytes;
 use sapwood_kafka_wire::Wire;
 
