@@ -285,6 +285,7 @@ impl Groups {
         beat: &ConsumerHeartbeat,
     ) -> Result<Decision, GroupError> {
         check_id(&beat.group)?;
+        consumer::check(beat)?;
         let joins = beat.presence == Presence::Join;
         let mut out = Decision::default();
         let none = ConsumerGroup::default();

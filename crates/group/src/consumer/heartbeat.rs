@@ -10,8 +10,9 @@ use crate::{
     later,
 };
 
-/// Lets a member in, keeps its session and leads it on, or takes it out. `out` has what was decided
-/// before. While nothing changes the cost does not depend on the group's size.
+/// Lets a member in, keeps its session and leads it on, or takes it out, by a heartbeat that was
+/// checked. `out` has what was decided before. While nothing changes the cost does not depend on the
+/// group's size.
 ///
 /// # Errors
 /// Why not. Nothing is changed then.
@@ -23,7 +24,6 @@ pub(crate) fn heartbeat(
     beat: &ConsumerHeartbeat,
     out: Decision,
 ) -> Result<Decision, GroupError> {
-    check(beat)?;
     let id = match (&beat.member_id, beat.presence) {
         (Some(id), _) => id.clone(),
         (None, _) => MemberId::fresh("", context.random),
@@ -66,7 +66,10 @@ pub(crate) fn heartbeat(
 }
 
 /// What can be said of a heartbeat without its group.
-fn check(beat: &ConsumerHeartbeat) -> Result<(), GroupError> {
+///
+/// # Errors
+/// [`GroupError::InvalidRequest`] and [`GroupError::UnsupportedAssignor`].
+pub(crate) fn check(beat: &ConsumerHeartbeat) -> Result<(), GroupError> {
     let refuse = |reason| Err(GroupError::InvalidRequest(reason));
     if beat
         .member_id

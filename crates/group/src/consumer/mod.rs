@@ -18,7 +18,7 @@ use std::{
 
 use sapwood_model::{PartitionId, Timestamp, TopicId, TopicName};
 
-pub(crate) use heartbeat::heartbeat;
+pub(crate) use heartbeat::{check, heartbeat};
 pub(crate) use leave::{revoke_time_is_up, session_may_be_over};
 
 use crate::{

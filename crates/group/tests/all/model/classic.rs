@@ -36,6 +36,8 @@ pub(crate) struct ClassicClient {
     cooperative: bool,
     phase: Phase,
     owned: Owned,
+    /// In which life of the group it asked for its assignment.
+    asked_in: u64,
     /// As the leader: of which topics it worked out the assignment.
     assigned_at: Option<u64>,
 }
@@ -50,6 +52,7 @@ impl ClassicClient {
             cooperative: random.one_in(2),
             phase: Phase::Out,
             owned: Owned::new(),
+            asked_in: 0,
             assigned_at: None,
         }
     }
@@ -62,6 +65,7 @@ impl ClassicClient {
             generation: 0,
             phase: Phase::Out,
             owned: Owned::new(),
+            asked_in: 0,
             assigned_at: None,
             ..self
         }
@@ -184,6 +188,7 @@ impl ClassicClient {
             protocol: None,
             assignments,
         }));
+        self.asked_in = world.lives;
         self.phase = Phase::Syncing(call);
     }
 
@@ -200,7 +205,11 @@ impl ClassicClient {
                     (Some(instance), _) => instance.to_string(),
                     (None, member) => format!("{member:?}"),
                 };
-                let given = world.given.entry(self.generation).or_default();
+                let mut gone = BTreeMap::new();
+                let given = match self.asked_in == world.lives {
+                    true => world.given.entry(self.generation).or_default(),
+                    false => &mut gone,
+                };
                 for partition in &assigned {
                     let other = given.insert(*partition, who.clone());
                     assert!(
@@ -364,7 +373,9 @@ impl ClassicClient {
 
     /// Whether it reads, and as the leader has nothing to change.
     pub(crate) fn is_in(&self, host: &Host) -> bool {
-        let current = self.assigned_at.is_none_or(|at| at == host.topics.version());
+        let current = self
+            .assigned_at
+            .is_none_or(|at| at == host.topics.version());
         matches!(self.phase, Phase::In) && current
     }
 }
@@ -385,7 +396,11 @@ pub(crate) fn assert_all_read(world: &World) {
             );
         }
     }
-    assert!(all.is_empty(), "nobody reads {all:?}: {:#?}", world.host.groups.describe_classic(&group()));
+    assert!(
+        all.is_empty(),
+        "nobody reads {all:?}: {:#?}",
+        world.host.groups.describe_classic(&group())
+    );
     let spread = loads.iter().max().unwrap_or(&0) - loads.iter().min().unwrap_or(&0);
     assert!(spread <= 1, "unevenly shared: {loads:?}");
 }

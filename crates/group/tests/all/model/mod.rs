@@ -1,7 +1,7 @@
 //! Random lives of groups: members join, leave, fall silent, come back, lie, are late; appends fail;
 //! topics come and go; the coordinator is restarted. What must hold is checked at every step.
 //!
-//! `SAPWOOD_GROUP_SEQUENCES` says how many lives.
+//! `SAPWOOD_GROUP_SEQUENCES` says how many lives, `SAPWOOD_GROUP_FIRST` from which one on.
 
 mod classic;
 mod consumer;
@@ -11,18 +11,22 @@ mod world;
 use crate::random::{Random, seed};
 
 /// How many lives unless the environment says otherwise.
-const SEQUENCES: u64 = 3_000;
+const SEQUENCES: u64 = 2_000;
 
 #[test]
 fn no_life_of_a_group_breaks_what_must_hold() {
-    let given = std::env::var("SAPWOOD_GROUP_SEQUENCES").ok();
-    let sequences = given.map_or(SEQUENCES, |text| {
-        text.parse().expect("a number of sequences")
-    });
+    let number = |name: &str, otherwise: u64| {
+        let given = std::env::var(name).ok();
+        given.map_or(otherwise, |text| {
+            text.parse().expect("a number of sequences")
+        })
+    };
+    let sequences = number("SAPWOOD_GROUP_SEQUENCES", SEQUENCES);
+    let first = number("SAPWOOD_GROUP_FIRST", 0);
     let seed = seed();
     let began = std::time::Instant::now();
     let mut seen = world::Seen::default();
-    for sequence in 0..sequences {
+    for sequence in first..first + sequences {
         let life =
             std::panic::AssertUnwindSafe(|| world::World::new(Random::new(seed, sequence)).live());
         match std::panic::catch_unwind(life) {

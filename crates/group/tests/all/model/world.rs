@@ -75,6 +75,8 @@ pub(crate) struct World {
     pub(crate) seen: Seen,
     /// What members of classic groups were given, by generation.
     pub(crate) given: BTreeMap<u32, BTreeMap<(u32, u32), String>>,
+    /// How often the classic group was not there: its generations then start again.
+    pub(crate) lives: u64,
     /// Of which topics the leader of a generation worked out the assignment.
     pub(crate) assigned_at: BTreeMap<u32, u64>,
     /// The group of the newer kind has looked at the topics as they are.
@@ -101,6 +103,7 @@ impl World {
             ledger: Ledger::default(),
             seen: Seen::default(),
             given: BTreeMap::new(),
+            lives: 0,
             assigned_at: BTreeMap::new(),
             looked: false,
             calm: false,
@@ -263,6 +266,7 @@ impl World {
             .is_none_or(|group| group.generation.0 == 0)
         {
             self.given.clear();
+            self.lives += 1;
         }
         self.check_owners();
         self.check_settled();
