@@ -35,9 +35,10 @@ const MIB: usize = 1 << 20;
 pub(crate) const FRAME_BYTES_MAX: usize = 100 * MIB;
 /// The largest request of a kind that carries no records.
 pub(crate) const FRAME_BYTES_USUAL: usize = 8 * MIB;
-/// The largest request that administers topics: room for 10,000 of them. Such requests are lists of
-/// short entries, which take many times their frame when they are taken apart. No API takes less.
-pub(crate) const FRAME_BYTES_ADMIN: usize = 2 * MIB;
+/// The largest request that administers topics or names partitions to read: room for 10,000 topics or
+/// 50,000 partitions. Such requests are lists of short entries, which take many times their frame when
+/// they are taken apart. No API takes less.
+pub(crate) const FRAME_BYTES_LISTS: usize = 2 * MIB;
 
 /// One API.
 #[derive(Debug)]
@@ -64,7 +65,11 @@ pub(crate) enum Reply {
     Ready(Vec<Bytes>),
     /// The second stage. It is awaited when the requests before it are answered, and holds nothing of
     /// the request's frame.
-    Later(Boxed<Answer>),
+    Later {
+        answer: Boxed<Answer>,
+        /// Bytes of the request that it took apart and keeps until then.
+        request_bytes: usize,
+    },
 }
 
 /// An answer on its way to the client.
@@ -82,11 +87,22 @@ impl From<Vec<Bytes>> for Answer {
 }
 
 impl Reply {
-    /// Bytes of an answer that is there already.
-    pub(crate) fn ready_bytes(&self) -> usize {
+    /// Bytes that it holds while it waits for its turn.
+    pub(crate) fn bytes(&self) -> usize {
         match self {
+            Self::None => 0,
             Self::Ready(parts) => parts.iter().map(Bytes::len).sum(),
-            Self::None | Self::Later(_) => 0,
+            Self::Later { request_bytes, .. } => *request_bytes,
+        }
+    }
+
+    /// A second stage that keeps next to nothing of its request.
+    pub(crate) fn later(
+        answer: impl Future<Output = Result<Answer, Disconnect>> + Send + 'static,
+    ) -> Self {
+        Self::Later {
+            answer: Box::pin(answer),
+            request_bytes: 0,
         }
     }
 
@@ -98,7 +114,7 @@ impl Reply {
         match self {
             Self::None => Poll::Ready(Ok(Vec::new().into())),
             Self::Ready(parts) => Poll::Ready(Ok(std::mem::take(parts).into())),
-            Self::Later(answer) => answer.as_mut().poll(context),
+            Self::Later { answer, .. } => answer.as_mut().poll(context),
         }
     }
 }
@@ -142,28 +158,28 @@ macro_rules! staged {
 #[rustfmt::skip]
 pub(crate) static APIS: &[Api] = &[
     staged!("Produce", ProduceRequest, 0..=13, FRAME_BYTES_MAX, api::produce::handle),
-    staged!("Fetch", FetchRequest, 4..=18, FRAME_BYTES_USUAL, api::fetch::handle),
+    staged!("Fetch", FetchRequest, 4..=18, FRAME_BYTES_LISTS, api::fetch::handle),
     api!("ListOffsets", ListOffsetsRequest, 1..=10, api::list_offsets::handle),
     api!("Metadata", MetadataRequest, 0..=13, api::metadata::handle),
     api!("ApiVersions", ApiVersionsRequest, 0..=4, api::api_versions::handle),
-    api!("CreateTopics", CreateTopicsRequest, 2..=7, FRAME_BYTES_ADMIN, api::create_topics::handle),
-    api!("DeleteTopics", DeleteTopicsRequest, 1..=6, FRAME_BYTES_ADMIN, api::delete_topics::handle),
-    api!("DeleteRecords", DeleteRecordsRequest, 0..=2, FRAME_BYTES_ADMIN, api::delete_records::handle),
+    api!("CreateTopics", CreateTopicsRequest, 2..=7, FRAME_BYTES_LISTS, api::create_topics::handle),
+    api!("DeleteTopics", DeleteTopicsRequest, 1..=6, FRAME_BYTES_LISTS, api::delete_topics::handle),
+    api!("DeleteRecords", DeleteRecordsRequest, 0..=2, FRAME_BYTES_LISTS, api::delete_records::handle),
     api!("InitProducerId", InitProducerIdRequest, 0..=5, api::init_producer_id::handle),
     api!("OffsetForLeaderEpoch", OffsetForLeaderEpochRequest, 2..=4, api::offset_for_leader_epoch::handle),
-    api!("DescribeConfigs", DescribeConfigsRequest, 1..=4, FRAME_BYTES_ADMIN, api::describe_configs::handle),
-    api!("AlterConfigs", AlterConfigsRequest, 0..=2, FRAME_BYTES_ADMIN, api::alter_configs::handle),
-    api!("DescribeLogDirs", DescribeLogDirsRequest, 1..=4, FRAME_BYTES_ADMIN, api::describe_log_dirs::handle),
-    api!("CreatePartitions", CreatePartitionsRequest, 0..=3, FRAME_BYTES_ADMIN, api::create_partitions::handle),
-    api!("ElectLeaders", ElectLeadersRequest, 0..=2, FRAME_BYTES_ADMIN, api::elect_leaders::handle),
-    api!("IncrementalAlterConfigs", IncrementalAlterConfigsRequest, 0..=1, FRAME_BYTES_ADMIN, api::incremental_alter_configs::handle),
-    api!("AlterPartitionReassignments", AlterPartitionReassignmentsRequest, 0..=1, FRAME_BYTES_ADMIN, api::alter_partition_reassignments::handle),
-    api!("ListPartitionReassignments", ListPartitionReassignmentsRequest, 0..=0, FRAME_BYTES_ADMIN, api::list_partition_reassignments::handle),
-    api!("DescribeQuorum", DescribeQuorumRequest, 0..=2, FRAME_BYTES_ADMIN, api::describe_quorum::handle),
-    api!("DescribeCluster", DescribeClusterRequest, 0..=2, FRAME_BYTES_ADMIN, api::describe_cluster::handle),
-    api!("DescribeProducers", DescribeProducersRequest, 0..=0, FRAME_BYTES_ADMIN, api::describe_producers::handle),
-    api!("ListConfigResources", ListConfigResourcesRequest, 0..=1, FRAME_BYTES_ADMIN, api::list_config_resources::handle),
-    api!("DescribeTopicPartitions", DescribeTopicPartitionsRequest, 0..=0, FRAME_BYTES_ADMIN, api::describe_topic_partitions::handle),
+    api!("DescribeConfigs", DescribeConfigsRequest, 1..=4, FRAME_BYTES_LISTS, api::describe_configs::handle),
+    api!("AlterConfigs", AlterConfigsRequest, 0..=2, FRAME_BYTES_LISTS, api::alter_configs::handle),
+    api!("DescribeLogDirs", DescribeLogDirsRequest, 1..=4, FRAME_BYTES_LISTS, api::describe_log_dirs::handle),
+    api!("CreatePartitions", CreatePartitionsRequest, 0..=3, FRAME_BYTES_LISTS, api::create_partitions::handle),
+    api!("ElectLeaders", ElectLeadersRequest, 0..=2, FRAME_BYTES_LISTS, api::elect_leaders::handle),
+    api!("IncrementalAlterConfigs", IncrementalAlterConfigsRequest, 0..=1, FRAME_BYTES_LISTS, api::incremental_alter_configs::handle),
+    api!("AlterPartitionReassignments", AlterPartitionReassignmentsRequest, 0..=1, FRAME_BYTES_LISTS, api::alter_partition_reassignments::handle),
+    api!("ListPartitionReassignments", ListPartitionReassignmentsRequest, 0..=0, FRAME_BYTES_LISTS, api::list_partition_reassignments::handle),
+    api!("DescribeQuorum", DescribeQuorumRequest, 0..=2, FRAME_BYTES_LISTS, api::describe_quorum::handle),
+    api!("DescribeCluster", DescribeClusterRequest, 0..=2, FRAME_BYTES_LISTS, api::describe_cluster::handle),
+    api!("DescribeProducers", DescribeProducersRequest, 0..=0, FRAME_BYTES_LISTS, api::describe_producers::handle),
+    api!("ListConfigResources", ListConfigResourcesRequest, 0..=1, FRAME_BYTES_LISTS, api::list_config_resources::handle),
+    api!("DescribeTopicPartitions", DescribeTopicPartitionsRequest, 0..=0, FRAME_BYTES_LISTS, api::describe_topic_partitions::handle),
 ];
 
 fn find(key: i16) -> Option<&'static Api> {

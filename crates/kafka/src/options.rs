@@ -15,8 +15,8 @@ pub struct KafkaOptions {
     pub frame_timeout: Duration,
     /// Requests of one connection that are not answered yet. Past it, the socket is not read.
     pub requests_in_flight_max: usize,
-    /// Bytes of answers that wait for one connection's socket before its next request is read. One
-    /// answer may be more than that.
+    /// Bytes of answers that wait for one connection's socket, and of fetches that wait for their turn,
+    /// before its next request is read. One answer or fetch may be more than that.
     pub response_bytes_max: usize,
     /// Bytes of fetched batches on their way to slow clients that the whole broker holds. When many
     /// are held, fetches are answered with fewer.

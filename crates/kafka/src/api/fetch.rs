@@ -32,8 +32,12 @@ const READ_COMMITTED: i8 = 1;
 
 /// The first stage: nothing but taking the request apart.
 pub(crate) async fn handle(context: Context, body: Reader) -> Result<Reply, Disconnect> {
+    let request_bytes = body.remaining();
     let request: FetchRequest = context.decode(body)?;
-    Ok(Reply::Later(Box::pin(answer(context, request))))
+    Ok(Reply::Later {
+        answer: Box::pin(answer(context, request)),
+        request_bytes,
+    })
 }
 
 /// How to read, as the request says it.

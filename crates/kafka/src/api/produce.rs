@@ -98,7 +98,7 @@ pub(crate) async fn handle(context: Context, body: Reader) -> Result<Reply, Disc
     if matches!(rules, Rules::Append(Acks::None)) {
         return unanswered(&context, topics);
     }
-    Ok(Reply::Later(Box::pin(answer(context, topics, deadline))))
+    Ok(Reply::later(answer(context, topics, deadline)))
 }
 
 /// What the request as a whole allows.

@@ -88,7 +88,7 @@ impl<'a> Frames<'a> {
                 return Err(Disconnect::FrameLength { length, limit });
             }
         };
-        if length > dispatch::FRAME_BYTES_ADMIN {
+        if length > dispatch::FRAME_BYTES_LISTS {
             self.read_head(KEY_BYTES, deadline).await?;
             let key = (&self.head[LENGTH_BYTES..]).get_i16();
             let limit = dispatch::frame_bytes_max(key);

@@ -180,7 +180,7 @@ async fn write_answers(
                 Err(error) => return Err(error.into()),
             }
         }
-        let (requests, bytes) = (outgoing.requests, outgoing.ready_bytes);
+        let (requests, bytes) = (outgoing.requests, outgoing.reply_bytes);
         outgoing = Outgoing::default();
         pipeline.answered(requests, bytes);
     }
@@ -208,13 +208,13 @@ async fn gather(
                 }
             }
             let Some(item) = front else { continue };
-            let ready_bytes = item.reply.ready_bytes();
+            let reply_bytes = item.reply.bytes();
             match item.reply.poll(context) {
                 Poll::Ready(Ok(answer)) => {
                     item.context.answered();
                     outgoing.push(answer);
                     outgoing.requests += 1;
-                    outgoing.ready_bytes += ready_bytes;
+                    outgoing.reply_bytes += reply_bytes;
                     *front = None;
                 }
                 Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),

@@ -37,7 +37,7 @@ struct State {
     items: VecDeque<Item>,
     /// In `items`, or being written.
     requests: usize,
-    /// Bytes of answers among them that are encoded.
+    /// What they hold: answers that are encoded, and requests that are still needed.
     bytes: usize,
     closed: bool,
 }
@@ -75,7 +75,7 @@ impl Pipeline {
     pub(super) fn push(&self, item: Item) {
         let mut state = self.state.lock();
         state.requests += 1;
-        state.bytes += item.reply.ready_bytes();
+        state.bytes += item.reply.bytes();
         state.items.push_back(item);
         drop(state);
         self.writer.wake();
@@ -103,11 +103,11 @@ impl Pipeline {
         }
     }
 
-    /// So many requests are answered; their encoded answers had `ready_bytes` when they were pushed.
-    pub(super) fn answered(&self, requests: usize, ready_bytes: usize) {
+    /// So many requests are answered; their replies held so many bytes when they were pushed.
+    pub(super) fn answered(&self, requests: usize, bytes: usize) {
         let mut state = self.state.lock();
         state.requests -= requests;
-        state.bytes -= ready_bytes;
+        state.bytes -= bytes;
         drop(state);
         self.reader.wake();
     }
@@ -121,7 +121,7 @@ pub(super) struct Outgoing {
     held: Vec<Held>,
     /// Requests that are answered once everything is written, and what they had counted for.
     pub(super) requests: usize,
-    pub(super) ready_bytes: usize,
+    pub(super) reply_bytes: usize,
 }
 
 impl Outgoing {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
     Server, Start, batch,
-    client::{fetch, frame, produce},
+    client::{fetch, frame, from, produce},
     machine::{FaultyClock, Gate},
     random::Random,
     timed, until, values,
@@ -296,6 +296,36 @@ async fn a_client_that_does_not_read_is_not_read_either_and_costs_only_itself() 
         let (_, response) = slow.receive::<FetchResponse>(12).await;
         assert_eq!(response.responses[0].partitions[0].error_code, 0);
     }
+}
+
+#[tokio::test]
+async fn fetches_that_name_much_are_not_piled_up() {
+    let server = Server::start_with(with(KafkaOptions {
+        response_bytes_max: 64 << 10,
+        ..KafkaOptions::default()
+    }))
+    .await;
+    server.create("t", &[]).await;
+    let mut large = waiting("t", 0, 600_000);
+    large.topics[0].partitions = (0..20_000).map(|_| from(0, 0)).collect();
+    let mut client = server.connect().await;
+    let request = frame(1, 12, &large);
+    let piling = async {
+        loop {
+            client.stream.write_all(&request).await.unwrap();
+        }
+    };
+    let piled = tokio::time::timeout(Duration::from_millis(500), piling).await;
+    assert!(piled.is_err(), "it cannot end");
+    // One waits; the next one is not read, and the budget has its room.
+    let fetches = server.broker.metrics().fetches_parked();
+    assert_eq!((fetches, server.broker.budget().bytes_used()), (1, 0));
+    let reads = server.kafka.metrics().apis();
+    let read: u64 = reads
+        .iter()
+        .map(|api| api.duration().counts().iter().sum::<u64>())
+        .sum();
+    assert_eq!(read, 0);
 }
 
 #[tokio::test]
