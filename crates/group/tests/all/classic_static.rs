@@ -5,8 +5,8 @@ use sapwood_group::{
 };
 
 use crate::{
-    classic::{join, joined, joining, leave, said, settings, state, synced, syncing},
     host::{Host, group, text},
+    members::{join, joined, joining, leave, said, settings, state, synced, syncing},
 };
 
 fn instance(name: &str) -> Join {

@@ -7,8 +7,8 @@ use sapwood_group::{
 use sapwood_model::{PartitionId, TopicId};
 
 use crate::{
-    classic::settings,
     host::{Host, client, group, text, topic},
+    members::settings,
 };
 
 pub(crate) fn heartbeat(member: &str, presence: Presence) -> ConsumerHeartbeat {

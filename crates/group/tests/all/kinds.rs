@@ -3,9 +3,9 @@
 use sapwood_group::{GroupError, GroupKind, Presence};
 
 use crate::{
-    classic::{self, Members, settings},
     consumer,
     host::{Host, group},
+    members::{self, Members, settings},
     offsets::{commit, offset},
 };
 
@@ -42,13 +42,13 @@ fn a_group_with_members_does_not_take_members_of_the_other_kind() {
     assert_eq!(members.beat(&mut host, 0), Ok(()));
     members.leave(&mut host, 0);
     consumer::join(&mut host, "m", &["t"]);
-    let call = classic::join(&mut host, classic::joining(None));
+    let call = members::join(&mut host, members::joining(None));
     assert_eq!(
-        classic::joined(&mut host, call),
+        members::joined(&mut host, call),
         Some(Err(GroupError::InconsistentProtocol))
     );
     let unknown = Err(GroupError::UnknownMember);
-    assert_eq!(classic::beat(&mut host, &"m".into(), 1), unknown);
+    assert_eq!(members::beat(&mut host, &"m".into(), 1), unknown);
     assert!(consumer::stay(&mut host, "m", 1, None).is_ok());
 }
 

@@ -7,6 +7,7 @@ mod classic_static;
 mod consumer;
 mod host;
 mod kinds;
+mod members;
 mod model;
 mod offsets;
 mod random;

@@ -7,9 +7,9 @@ use sapwood_group::{
 use sapwood_model::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicPartition};
 
 use crate::{
-    classic::{Members, settings},
     consumer,
     host::{GROUP, Host, group, text, topic},
+    members::{Members, settings},
 };
 
 pub(crate) fn offset(name: &str, partition: u32, offset: u64) -> CommitOffset {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sapwood_group::{GroupState, Partitions, Settings};
+use sapwood_group::{GroupState, Partitions, Record, Settings};
 use sapwood_model::{PartitionId, TopicId};
 
 use super::{classic::ClassicClient, consumer::ConsumerClient, offsets::Ledger};
@@ -268,8 +268,41 @@ impl World {
             self.given.clear();
             self.lives += 1;
         }
+        self.check_logged();
         self.check_owners();
         self.check_settled();
+    }
+
+    /// A stable classic group is in the log as its members know it: a restart changes nothing for them.
+    fn check_logged(&self) {
+        let Some(live) = self.host.groups.describe_classic(&group()) else {
+            return;
+        };
+        if live.state != GroupState::Stable {
+            return;
+        }
+        let logged = self.host.groups.records().find_map(|record| match record {
+            Record::Classic { value, .. } => value,
+            _ => None,
+        });
+        let logged = logged.expect("a stable group is in the log");
+        assert_eq!(
+            (logged.generation, logged.protocol.as_ref()),
+            (live.generation, Some(&live.protocol))
+        );
+        let logged = logged
+            .members
+            .into_iter()
+            .map(|member| (member.member_id, member.assignment));
+        let live = live
+            .members
+            .into_iter()
+            .map(|member| (member.member_id, member.assignment));
+        assert!(
+            live.eq(logged),
+            "the log has other members: {:#?}",
+            self.host.groups
+        );
     }
 
     /// Nobody in a group of the newer kind may read what another one may.
