@@ -28,7 +28,8 @@ pub enum Event {
     Timer(TimerKey),
     /// The log has been replayed. Comes once, before any other event: sessions start anew.
     Loaded,
-    /// Topics have been deleted: what was committed for them goes too.
+    /// Topics have been deleted: what was committed for them goes too, in every group. That may be more
+    /// records than fit into one batch; these may also be appended and applied in several.
     TopicsDeleted(Vec<TopicName>),
 }
 

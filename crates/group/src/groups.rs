@@ -57,15 +57,22 @@ impl Groups {
             _ => None,
         };
         let group = self.groups.entry(id.clone()).or_default();
+        let has = |group: &Group| {
+            let topic = topic.as_ref();
+            topic.is_some_and(|topic| group.offsets.contains_key(topic))
+        };
+        let had = has(group);
         group.apply(record);
-        if let Some(topic) = topic {
-            if group.offsets.contains_key(&topic) {
-                self.by_topic.entry(topic).or_default().insert(id.clone());
-            } else if let Some(ids) = self.by_topic.get_mut(&topic) {
+        let has = has(group);
+        if let Some(topic) = topic.filter(|_| had != has) {
+            let ids = self.by_topic.entry(topic.clone()).or_default();
+            if has {
+                ids.insert(id.clone());
+            } else {
                 ids.remove(&id);
-                if ids.is_empty() {
-                    self.by_topic.remove(&topic);
-                }
+            }
+            if ids.is_empty() {
+                self.by_topic.remove(&topic);
             }
         }
         if group.is_nothing() {

@@ -7,10 +7,10 @@ use std::{
 };
 
 use sapwood_group::{
-    CallId, ConsumerHeartbeat, Context, Event, GroupId, Groups, Partitions, Presence, Reply,
-    Request, Settings, Topic, TopicMap,
+    CallId, CommittedOffset, ConsumerHeartbeat, Context, Event, GroupId, Groups, Partitions,
+    Presence, Record, Reply, Request, Settings, Topic, TopicMap,
 };
-use sapwood_model::{Timestamp, TopicId};
+use sapwood_model::{Offset, PartitionId, Timestamp, TopicId};
 
 use crate::host::{client, text, topic};
 
@@ -146,6 +146,38 @@ fn a_heartbeat_costs_the_same_in_a_big_group_and_beside_many_groups() {
         big < limit && beside_many < limit,
         "{alone:?} {big:?} {beside_many:?}"
     );
+}
+
+#[test]
+fn a_log_of_commits_is_replayed_in_time_that_is_linear_in_its_length() {
+    const RECORDS: u64 = 1_000_000;
+    const KEYS: u64 = 100_000;
+    let mut groups = Groups::new(Settings::default());
+    let names: Vec<GroupId> = (0..100).map(|number| format!("g{number}").into()).collect();
+    let topics: Vec<_> = (0..10).map(|number| topic(&format!("t{number}"))).collect();
+    let metadata = text("");
+    let mut took = Duration::ZERO;
+    for number in 0..RECORDS {
+        let key = usize::try_from(number % KEYS).unwrap();
+        let record = Record::Offset {
+            group: names[key % 100].clone(),
+            topic: topics[key / 100 % 10].clone(),
+            partition: PartitionId(u32::try_from(key / 1_000).unwrap()),
+            value: Some(CommittedOffset {
+                offset: Offset(number),
+                leader_epoch: None,
+                metadata: metadata.clone(),
+                commit_timestamp: Timestamp(1),
+                expire_timestamp: None,
+            }),
+        };
+        let began = Instant::now();
+        groups.apply(record);
+        took += began.elapsed();
+    }
+    eprintln!("{RECORDS} commits of {KEYS} keys applied in {took:?}");
+    assert_eq!(u64::try_from(groups.records().count()).unwrap(), KEYS);
+    assert!(took < Duration::from_secs(20));
 }
 
 #[test]

@@ -321,7 +321,17 @@ impl ClassicClient {
     /// What no client should do. None of it may do harm.
     fn misbehave(&mut self, world: &mut World) {
         let nobody = MemberId::from("nobody");
-        match world.random.within(0..4) {
+        match world.random.within(0..5) {
+            // A commit of what it read in the generation before.
+            4 => {
+                let Some(member) = self.member.clone() else {
+                    return;
+                };
+                let before = self.generation.saturating_sub(1);
+                let mut ledger = std::mem::take(&mut world.ledger);
+                ledger.commit(world, &member, self.instance.as_ref(), before);
+                world.ledger = ledger;
+            }
             // A sync of a generation that is not there, which says that it leads.
             0 => {
                 let description = world.host.groups.describe_classic(&group());

@@ -246,7 +246,29 @@ impl ConsumerClient {
     fn misbehave(&mut self, world: &mut World) {
         let epoch = self.epoch.unwrap_or_default();
         let mut beat = self.heartbeat(Presence::Stay(epoch));
-        match world.random.within(0..5) {
+        match world.random.within(0..6) {
+            // Another process with the same instance id, while this one is there.
+            5 => {
+                let Some(instance) = self.instance.clone() else {
+                    return;
+                };
+                let description = world.host.groups.describe_consumer(&group());
+                let holds = description.is_some_and(|group| {
+                    group.members.iter().any(|member| {
+                        member.instance_id.as_ref() == Some(&instance)
+                            && member.current.member_epoch.is_some()
+                    })
+                });
+                if holds {
+                    let mut other = self.heartbeat(Presence::Join);
+                    other.member_id = Some("other".into());
+                    other.owned = Some(Partitions::new());
+                    let reply = ask(&mut world.host, other);
+                    let refused = Reply::ConsumerHeartbeat(Err(GroupError::UnreleasedInstance));
+                    assert_eq!(reply, Some(refused), "it has not left");
+                }
+                return;
+            }
             0 => beat.presence = Presence::Stay(Epoch(epoch.0 + 1)),
             1 => beat.presence = Presence::Stay(Epoch(epoch.0.saturating_sub(2))),
             2 => beat.member_id = Some("nobody".into()),
