@@ -15,6 +15,7 @@ use crate::{
     BrokerOptions,
     background::Background,
     catalog::{Catalog, CatalogOpenError, Host, TopicRecord},
+    coordinator::Home,
     drain::{Gate, Status},
     limits::Budget,
     metrics::{Metrics, MetricsSnapshot, PartitionMetrics, TopicCounters, TopicMetrics},
@@ -49,9 +50,9 @@ pub(crate) struct Core {
     pub(crate) defaults: TopicDefaults,
     pub(crate) catalog: Catalog,
     pub(crate) store: Arc<Store>,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) budget: Budget,
-    pub(crate) gate: Gate,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) metrics: Metrics,
     pub(crate) background: Background,
     pub(crate) producer_ids: ProducerIds,
@@ -62,6 +63,10 @@ pub(crate) struct Core {
     admin: Arc<Semaphore>,
     cold_reads: Arc<Semaphore>,
     decompressions: Arc<Semaphore>,
+    /// How many partitions of internal topics are loaded at once.
+    loads: Arc<Semaphore>,
+    /// Closes when the last clone of the broker is gone.
+    alive: watch::Receiver<()>,
 }
 
 /// Why a broker could not be opened. Nothing was deleted.
@@ -122,13 +127,14 @@ impl Broker {
         options: BrokerOptions,
         progress: Arc<Progress>,
     ) -> Result<Self, OpenError> {
-        let open = move || Core::open(environment, options, &progress);
+        let (alive, gone) = watch::channel(());
+        let at_work = gone.clone();
+        let open = move || Core::open(environment, options, &progress, at_work);
         let core = Arc::new(
             join(tokio::task::spawn_blocking(open))
                 .await
                 .ok_or(OpenError::Interrupted)??,
         );
-        let (alive, gone) = watch::channel(());
         Background::start(&core, &gone);
         Ok(Self {
             core,
@@ -319,6 +325,7 @@ impl Core {
         environment: Environment,
         options: BrokerOptions,
         progress: &Progress,
+        alive: watch::Receiver<()>,
     ) -> Result<Self, OpenError> {
         check(&options)?;
         let defaults = TopicDefaults::new(
@@ -335,12 +342,13 @@ impl Core {
         let (store, recovery) = Store::open(dir, options.store.clone(), known, progress)?;
         catalog.set_host(Arc::new(StoreHost(store.clone())));
         store.start();
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let core = Self {
             budget: Budget::new(options.request_bytes_max, options.connection_bytes_max),
             cold_reads: Arc::new(Semaphore::new(options.cold_reads_max)),
-            decompressions: Arc::new(Semaphore::new(
-                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            )),
+            decompressions: Arc::new(Semaphore::new(processors)),
+            loads: Arc::new(Semaphore::new(processors)),
+            alive,
             admin: Arc::new(Semaphore::new(1)),
             environment,
             directory_id,
@@ -348,8 +356,8 @@ impl Core {
             defaults,
             catalog,
             store,
-            registry: Registry::default(),
-            gate: Gate::default(),
+            registry: Arc::default(),
+            gate: Arc::default(),
             metrics: Metrics::default(),
             background: Background::default(),
             producer_ids: ProducerIds::default(),
@@ -445,6 +453,21 @@ impl Core {
                 Err(e.into())
             }
             None => Err(CloseError::Interrupted),
+        }
+    }
+
+    /// What the coordinator of a topic's partitions needs.
+    #[allow(unused, reason = "groups, the first to use it, come with the next commits")]
+    pub(crate) fn home(&self, topic: Arc<Topic>) -> Home {
+        Home {
+            topic,
+            environment: self.environment.clone(),
+            gate: self.gate.clone(),
+            store: Arc::downgrade(&self.store),
+            batch_bytes_max: self.options.store.fsync_batch_bytes_max(),
+            decompressed_bytes_max: self.options.decompressed_bytes_max,
+            loads: self.loads.clone(),
+            alive: self.alive.clone(),
         }
     }
 

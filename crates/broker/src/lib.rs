@@ -20,6 +20,11 @@ mod produce;
 mod reads;
 mod waiters;
 
+#[allow(
+    unused,
+    reason = "groups, the first to use it, come with the next commits"
+)]
+mod coordinator;
 #[allow(unused, reason = "the hosts of groups come with the next commits")]
 mod groups;
 
@@ -32,6 +37,7 @@ mod throttle;
 
 pub use broker::{Broker, CloseError, OpenError};
 pub use catalog::{CatalogError, CatalogOpenError};
+pub use coordinator::{CoordinatorError, LoadProgress};
 pub use drain::Status;
 pub use fetch::{Fetch, FetchError, FetchPartition, Fetched, FetchedPartition};
 pub use limits::{Budget, BudgetError, ConnectionBudget, Permit};

@@ -82,6 +82,7 @@ fn is_retriable(code: Code) -> bool {
         Code::TimedOut
             | Code::Overloaded
             | Code::Draining
+            | Code::Loading
             | Code::StorageFull
             | Code::ReadOnly
             | Code::TooFewDescriptors
@@ -110,7 +111,9 @@ fn grpc_code(code: Code) -> tonic::Code {
         Code::OutOfSequence | Code::ReadOnly => Grpc::FailedPrecondition,
         Code::Overloaded | Code::StorageFull | Code::TooFewDescriptors => Grpc::ResourceExhausted,
         Code::TimedOut => Grpc::DeadlineExceeded,
-        Code::Draining | Code::Unreachable | Code::PartitionOffline => Grpc::Unavailable,
+        Code::Draining | Code::Loading | Code::Unreachable | Code::PartitionOffline => {
+            Grpc::Unavailable
+        }
         Code::NoPermission => Grpc::PermissionDenied,
         Code::IoFailed | Code::CatalogDamaged | Code::FileDamaged => Grpc::DataLoss,
         // What only a start or a command can meet.

@@ -184,6 +184,7 @@ fn of(code: Code) -> ErrorCode {
         | Code::CatalogDamaged
         | Code::FileDamaged
         | Code::TooFewDescriptors => ErrorCode::KafkaStorageError,
+        Code::Loading => ErrorCode::CoordinatorLoadInProgress,
         Code::TimedOut => ErrorCode::RequestTimedOut,
         Code::Overloaded => ErrorCode::ThrottlingQuotaExceeded,
         Code::InvalidConfig

@@ -62,6 +62,9 @@ codes! {
     InsecureListen = 2006, "refusing to listen beyond loopback without authentication",
         "Anybody who can reach the address could read and write every topic.",
         "Listen on 127.0.0.1, or pass --insecure if the network is trusted.";
+    Loading = 2007, "the group's state is being loaded",
+        "After a start, the coordinator reads what was committed before it answers.",
+        "Retry in a moment: clients do so by themselves.";
     UnknownTopic = 3001, "the topic does not exist",
         "It was never created, was deleted, or its name is misspelt.",
         "List topics with `sapwood topic list`; create it with `sapwood topic create NAME`.";

@@ -17,18 +17,7 @@ use super::{
 };
 
 /// What a key and a value are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Decoded {
-    /// A record.
-    Record(Record),
-    /// Something that older versions wrote and nobody needs any more.
-    Obsolete,
-    /// Something of a newer version, or of a kind of group that is not kept here.
-    Unknown {
-        /// The key's type.
-        key: i16,
-    },
-}
+pub(crate) type Decoded = crate::coordinator::Decoded<Record>;
 
 type Read<T> = Result<T, DecodeError>;
 
