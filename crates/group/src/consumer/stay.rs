@@ -280,22 +280,28 @@ impl Stay<'_> {
             let owner = self.group.owners.get(&(topic, partition));
             owner.is_some_and(|owner| owner != self.id && Some(owner) != self.from)
         });
-        let now = step.map_or(from, Cow::Owned);
+        let told = |now: &CurrentAssignment, moved: bool| Told {
+            epoch: now.member_epoch.unwrap_or_default(),
+            assignment: (moved || self.asks_for_everything()).then(|| now.assigned.clone()),
+        };
+        if let (None, Place::Known(_, current)) = (&step, place) {
+            return told(current, false);
+        }
+        let now = step.map_or(from, Cow::Owned).into_owned();
         let before = self.group.currents.get(self.id);
-        if before != Some(&*now) {
+        let told = told(
+            &now,
+            before.is_none_or(|before| before.assigned != now.assigned),
+        );
+        self.time_revocation(&now, member.rebalance_timeout_ms, out);
+        if before != Some(&now) {
             out.records.push(Record::Current {
                 group: self.beat.group.clone(),
                 member: self.id.clone(),
-                value: Some(now.clone().into_owned()),
+                value: Some(now),
             });
         }
-        self.time_revocation(&now, member.rebalance_timeout_ms, out);
-        let moved = before.is_none_or(|before| before.assigned != now.assigned);
-        let told = self.asks_for_everything() || moved;
-        Told {
-            epoch: now.member_epoch.unwrap_or_default(),
-            assignment: told.then(|| now.assigned.clone()),
-        }
+        told
     }
 
     /// Whether the member says everything, as it does when it joins and when a response was lost: then
