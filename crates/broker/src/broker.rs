@@ -17,6 +17,7 @@ use crate::{
     catalog::{Catalog, CatalogOpenError, Host, TopicRecord},
     coordinator::Home,
     drain::{Gate, Status},
+    groups::GroupHosts,
     limits::Budget,
     metrics::{Metrics, MetricsSnapshot, PartitionMetrics, TopicCounters, TopicMetrics},
     options::PARTITIONS_MAX,
@@ -56,6 +57,7 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     pub(crate) background: Background,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) groups: GroupHosts,
     pub(crate) recovery: RecoveryReport,
     /// Who asks for more replicas than there are asks with every topic.
     as_one: Throttle,
@@ -136,6 +138,7 @@ impl Broker {
                 .ok_or(OpenError::Interrupted)??,
         );
         Background::start(&core, &gone);
+        core.resume_groups();
         Ok(Self {
             core,
             _alive: Arc::new(alive),
@@ -361,6 +364,7 @@ impl Core {
             metrics: Metrics::default(),
             background: Background::default(),
             producer_ids: ProducerIds::default(),
+            groups: GroupHosts::default(),
             recovery,
             as_one: Throttle::new(AS_ONE_INTERVAL),
         };
@@ -457,7 +461,6 @@ impl Core {
     }
 
     /// What the coordinator of a topic's partitions needs.
-    #[allow(unused, reason = "groups, the first to use it, come with the next commits")]
     pub(crate) fn home(&self, topic: Arc<Topic>) -> Home {
         Home {
             topic,

@@ -1,4 +1,4 @@
-//! The protocol-free core of Sapwood: catalog, partitions, produce, fetch.
+//! The protocol-free core of Sapwood: catalog, partitions, produce, fetch, consumer groups.
 //!
 //! Front doors (Kafka, gRPC, HTTP) translate their protocol to the methods of [`Broker`] and know
 //! nothing else. A program may also embed it: [`Broker::open`] runs everything in the process, in a
@@ -25,7 +25,6 @@ mod waiters;
     reason = "groups, the first to use it, come with the next commits"
 )]
 mod coordinator;
-#[allow(unused, reason = "the hosts of groups come with the next commits")]
 mod groups;
 
 mod background;
@@ -40,6 +39,7 @@ pub use catalog::{CatalogError, CatalogOpenError};
 pub use coordinator::{CoordinatorError, LoadProgress};
 pub use drain::Status;
 pub use fetch::{Fetch, FetchError, FetchPartition, Fetched, FetchedPartition};
+pub use groups::{GroupCoordinator, GroupRequestError, Listing};
 pub use limits::{Budget, BudgetError, ConnectionBudget, Permit};
 pub use metrics::{Metrics, MetricsSnapshot, PartitionMetrics, Results, TaskMetrics, TopicMetrics};
 pub use options::{BrokerOptions, ReplicationPolicy};
@@ -52,6 +52,9 @@ pub use topic_config::{
     ConfigChange, ConfigEntry, ConfigKey, ConfigSource, Effect, TopicConfigError, ValueKind,
 };
 pub use topics::{AlterTopicError, CreateTopicError, NewTopic, TrimError, is_internal_topic};
+
+/// Consumer groups: what is asked of them and what they answer.
+pub use sapwood_group as group;
 
 // What front doors need of the log, which they do not touch themselves.
 pub use sapwood_log::{

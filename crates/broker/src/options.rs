@@ -49,6 +49,8 @@ pub struct BrokerOptions {
     pub cold_reads_max: usize,
     /// How long the state of an idempotent producer is kept after its last batch.
     pub producer_expiration: Duration,
+    /// The settings of consumer groups.
+    pub groups: sapwood_group::Settings,
     /// How long a drain waits for what was accepted before it closes the store, which makes what is
     /// left durable itself.
     pub drain_timeout: Duration,
@@ -72,6 +74,7 @@ impl BrokerOptions {
             check_compressed: false,
             cold_reads_max: 16,
             producer_expiration: Duration::from_secs(24 * 60 * 60),
+            groups: sapwood_group::Settings::default(),
             drain_timeout: Duration::from_secs(10),
         }
     }

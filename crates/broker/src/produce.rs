@@ -73,6 +73,12 @@ pub enum ProduceError {
         /// Why not.
         source: Box<CreateTopicError>,
     },
+    /// The topic is one of the broker's own.
+    #[error("topic {topic:?} belongs to the broker itself and cannot be written to")]
+    Internal {
+        /// The topic.
+        topic: TopicName,
+    },
     /// The batch breaks a rule.
     #[error(transparent)]
     Batch(#[from] BatchError),
@@ -108,6 +114,7 @@ impl ProduceError {
         match self {
             Self::Lookup(e) => e.code(),
             Self::AutoCreate { source, .. } => source.code(),
+            Self::Internal { .. } => Code::InvalidTopicName,
             Self::Batch(e) => e.code(),
             Self::Append(e) => e.code(),
             Self::NotDurable { .. } => Code::PartitionOffline,
@@ -236,6 +243,10 @@ impl Broker {
         let core = &self.core;
         let accepted = core.gate.accept().ok_or(ProduceError::Draining)?;
         let topic = self.topic_to_write(&request).await?;
+        if topic.is_internal() {
+            let topic = topic.name.clone();
+            return Err(ProduceError::Internal { topic });
+        }
         let partition = topic.partition(request.partition)?;
         let began = core.environment.clock.elapsed();
         let now = core.environment.clock.now();

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -14,6 +17,7 @@ use sapwood_model::{Code, Durability, LeaderEpoch, PartitionId, Timestamp, Topic
 use crate::{
     metrics::TopicCounters,
     topic_config::TopicConfig,
+    topics::is_internal_topic,
     waiters::{Outcome, Waiters},
 };
 
@@ -109,6 +113,8 @@ pub struct TopicInfo {
     pub partitions: u32,
     /// When its acknowledged records are durable.
     pub durability: Durability,
+    /// The broker keeps its own state in it: clients read it, and neither write nor change it.
+    pub is_internal: bool,
 }
 
 /// What can be said about a partition.
@@ -158,7 +164,13 @@ impl Topic {
             created_at: self.created_at,
             partitions: count(self.partitions.load().len()),
             durability: self.config.load().log.durability,
+            is_internal: self.is_internal(),
         }
+    }
+
+    /// Whether the topic belongs to the broker.
+    pub(crate) fn is_internal(&self) -> bool {
+        is_internal_topic(self.name.as_str())
     }
 }
 
@@ -225,6 +237,8 @@ impl Partition {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     topics: RwLock<Topics>,
+    /// Rises after each change of which topics and partitions there are.
+    version: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -252,6 +266,16 @@ impl Registry {
         sorted.into_values().cloned().collect()
     }
 
+    /// Rises after each change: who sees a version sees at least the topics that it stands for.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// A topic has more partitions than before.
+    pub(crate) fn changed(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub(crate) fn insert(&self, topic: Arc<Topic>) {
         let mut topics = self.topics.write();
         topics.by_id.insert(topic.id, topic.clone());
@@ -260,11 +284,15 @@ impl Registry {
             before.is_none(),
             "the catalog gives a name to one topic at a time"
         );
+        drop(topics);
+        self.changed();
     }
 
     pub(crate) fn remove(&self, topic: &Topic) {
         let mut topics = self.topics.write();
         topics.by_id.remove(&topic.id);
         topics.by_name.remove(topic.name.as_str());
+        drop(topics);
+        self.changed();
     }
 }

@@ -23,7 +23,7 @@ use std::{hash::Hash, sync::Arc};
 use sapwood_log::AppendError;
 use sapwood_model::{Code, Offset, PartitionId, Timestamp, TopicName};
 
-pub(crate) use host::{Coordinator, Home};
+pub(crate) use host::{Coordinator, Home, Host};
 
 /// A state machine that lives in a partition.
 pub(crate) trait Machine: Send + Sized + 'static {

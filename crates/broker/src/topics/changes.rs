@@ -18,7 +18,17 @@ use crate::{
 };
 
 impl Core {
+    /// Creates a topic for a client.
     pub(super) fn create_topic(&self, new: &NewTopic) -> Result<TopicInfo, CreateTopicError> {
+        let name = TopicName::new(&new.name)?;
+        if is_internal_topic(name.as_str()) {
+            return Err(CreateTopicError::Reserved { name });
+        }
+        self.make_topic(new)
+    }
+
+    /// Creates a topic for a client or for the broker itself.
+    pub(crate) fn make_topic(&self, new: &NewTopic) -> Result<TopicInfo, CreateTopicError> {
         let record = self.plan_topic(new)?;
         self.drop_half_made(&record.name)?;
         let exists = |name: TopicName, partitions| CreateTopicError::Exists {
@@ -44,6 +54,7 @@ impl Core {
                     .resolve(&new.name, &record.configs)
                     .log
                     .durability,
+                is_internal: is_internal_topic(&new.name),
                 name: record.name,
                 id: record.id,
                 created_at: record.created_at,
@@ -75,9 +86,6 @@ impl Core {
     /// Checks everything that needs no catalog.
     fn plan_topic(&self, new: &NewTopic) -> Result<NewTopicRecord, CreateTopicError> {
         let name = TopicName::new(&new.name)?;
-        if is_internal_topic(name.as_str()) {
-            return Err(CreateTopicError::Reserved { name });
-        }
         let partitions = new.partitions.unwrap_or(self.options.default_partitions);
         if !(1..=PARTITIONS_MAX).contains(&partitions) {
             return Err(CreateTopicError::Partitions { partitions });
@@ -149,6 +157,7 @@ impl Core {
         for partition in topic.partitions.load().iter() {
             partition.deleted();
         }
+        self.groups.topic_deleted(&topic.name);
         info!(topic = %topic.name, id = %topic.id, "deleted a topic");
         // The topic is gone whatever happens to its files: the record says so.
         match self.store.delete_topic(&topic.name, topic.id) {
@@ -262,6 +271,7 @@ impl Core {
         let mut partitions = (*serving).clone();
         partitions.extend(self.serve_partitions((from..total).map(spec).collect())?);
         topic.partitions.store(Arc::new(partitions));
+        self.registry.changed();
         info!(topic = %topic.name, from, total, "added partitions to a topic");
         Ok(topic.info())
     }

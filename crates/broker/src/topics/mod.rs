@@ -7,7 +7,7 @@
 
 mod changes;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use sapwood_log::StoreError;
 use sapwood_model::{Code, InvalidTopicName, Offset, PartitionId, TopicName};
@@ -17,7 +17,7 @@ use crate::{
     broker::{AdminTurn, Core, join},
     catalog::CatalogError,
     options::PARTITIONS_MAX,
-    registry::{LookupError, PartitionInfo, TopicInfo, TopicRef},
+    registry::{LookupError, PartitionInfo, Topic, TopicInfo, TopicRef},
     topic_config::TopicConfigError,
 };
 
@@ -146,6 +146,12 @@ pub enum AlterTopicError {
     /// It is not there.
     #[error(transparent)]
     Lookup(#[from] LookupError),
+    /// It is one of the broker's own.
+    #[error("topic {topic:?} belongs to the broker itself and cannot be changed")]
+    Internal {
+        /// The topic.
+        topic: TopicName,
+    },
     /// A configuration was refused.
     #[error(transparent)]
     Config(#[from] TopicConfigError),
@@ -177,6 +183,7 @@ impl AlterTopicError {
     pub fn code(&self) -> Code {
         match self {
             Self::Lookup(e) => e.code(),
+            Self::Internal { .. } => Code::InvalidTopicName,
             Self::Config(e) => e.code(),
             Self::Partitions { .. } => Code::InvalidPartitions,
             Self::Catalog(e) => e.code(),
@@ -192,6 +199,12 @@ pub enum TrimError {
     /// The topic or the partition is not there.
     #[error(transparent)]
     Lookup(#[from] LookupError),
+    /// The topic is one of the broker's own.
+    #[error("topic {topic:?} belongs to the broker itself and cannot be changed")]
+    Internal {
+        /// The topic.
+        topic: TopicName,
+    },
     /// Only what can be read can be deleted.
     #[error(transparent)]
     Log(#[from] sapwood_log::TrimError),
@@ -208,6 +221,7 @@ impl TrimError {
     pub fn code(&self) -> Code {
         match self {
             Self::Lookup(e) => e.code(),
+            Self::Internal { .. } => Code::InvalidTopicName,
             Self::Log(e) => e.code(),
             Self::Catalog(e) => e.code(),
             Self::Draining => Code::Draining,
@@ -237,7 +251,7 @@ impl Broker {
         &self,
         topic: impl Into<TopicRef<'a>>,
     ) -> Result<(), AlterTopicError> {
-        let topic = self.core.registry.find(topic.into())?;
+        let topic = self.changeable(topic.into())?;
         self.admin(
             move |core| core.delete_topic(&topic),
             AlterTopicError::Draining,
@@ -256,7 +270,7 @@ impl Broker {
         changes: Vec<ConfigChange>,
         validate_only: bool,
     ) -> Result<(), AlterTopicError> {
-        let topic = self.core.registry.find(topic.into())?;
+        let topic = self.changeable(topic.into())?;
         let alter = move |core: &Core| core.alter_topic(&topic, &changes, validate_only);
         self.admin(alter, AlterTopicError::Draining).await
     }
@@ -272,7 +286,7 @@ impl Broker {
         total: u32,
         validate_only: bool,
     ) -> Result<TopicInfo, AlterTopicError> {
-        let topic = self.core.registry.find(topic.into())?;
+        let topic = self.changeable(topic.into())?;
         let add = move |core: &Core| core.add_partitions(&topic, total, validate_only);
         self.admin(add, AlterTopicError::Draining).await
     }
@@ -291,6 +305,10 @@ impl Broker {
     ) -> Result<Offset, TrimError> {
         let accepted = self.core.gate.accept().ok_or(TrimError::Draining)?;
         let topic = self.core.registry.find(topic.into())?;
+        if topic.is_internal() {
+            let topic = topic.name.clone();
+            return Err(TrimError::Internal { topic });
+        }
         let core = self.core.clone();
         let trim = move || {
             let _accepted = accepted;
@@ -367,9 +385,19 @@ impl Broker {
         self.core.defaults.entries(&BTreeMap::new())
     }
 
+    /// A topic that clients may change.
+    fn changeable(&self, topic: TopicRef<'_>) -> Result<Arc<Topic>, AlterTopicError> {
+        let topic = self.core.registry.find(topic)?;
+        if topic.is_internal() {
+            let topic = topic.name.clone();
+            return Err(AlterTopicError::Internal { topic });
+        }
+        Ok(topic)
+    }
+
     /// Runs a change of topics on the blocking pool when its turn comes. The turn belongs to the work:
     /// a caller that gives up lets it finish.
-    async fn admin<T, E>(
+    pub(crate) async fn admin<T, E>(
         &self,
         work: impl FnOnce(&Core) -> Result<T, E> + Send + 'static,
         draining: E,

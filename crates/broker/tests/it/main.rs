@@ -6,6 +6,8 @@
 mod catalog;
 mod documents;
 mod fetch;
+mod gated;
+mod groups;
 mod held_back;
 mod lifecycle;
 mod produce;

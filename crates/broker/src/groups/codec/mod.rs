@@ -26,7 +26,7 @@ mod write;
 
 use sapwood_model::InvalidTopicName;
 
-pub(crate) use read::{Decoded, decode};
+pub(crate) use read::decode;
 pub(crate) use write::encode;
 
 const OFFSET_OLD: i16 = 0;

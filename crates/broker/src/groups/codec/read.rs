@@ -15,9 +15,7 @@ use super::{
     PARTITION_METADATA, PAUSED, REGEX, TARGET, TARGET_MEMBER,
     bytes::{Form, Reader},
 };
-
-/// What a key and a value are.
-pub(crate) type Decoded = crate::coordinator::Decoded<Record>;
+use crate::coordinator::Decoded;
 
 type Read<T> = Result<T, DecodeError>;
 
@@ -25,7 +23,7 @@ type Read<T> = Result<T, DecodeError>;
 ///
 /// # Errors
 /// The bytes are not what their type and version say. A key of a type that is not known is no error.
-pub(crate) fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Read<Decoded> {
+pub(crate) fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Read<Decoded<Record>> {
     let (kind, rest) = Reader::version(key.ok_or(DecodeError::NoKey)?)?;
     let mut key = Reader::new(rest, Form::Fixed);
     let record = match kind {

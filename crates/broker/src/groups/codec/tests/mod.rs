@@ -8,7 +8,8 @@ use sapwood_group::{
 };
 use sapwood_model::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName};
 
-use super::{DecodeError, Decoded, EncodeError, decode, encode};
+use super::{DecodeError, EncodeError, decode, encode};
+use crate::coordinator::Decoded;
 
 /// One golden record: its key and its value, field by field.
 struct Golden {
