@@ -2,7 +2,7 @@
 //! wait until that is durable, read everything back.
 //!
 //! ```sh
-//! cargo run -p sapwood-log --example embedded -- ./my-log
+//! cargo run -p sapwood-log --example single_log -- ./my-log
 //! ```
 //!
 //! Run it several times over, or kill it: the log grows, and keeps what it said was durable.
@@ -25,7 +25,7 @@ use sapwood_record::{Batch, BatchBuilder, Codec, RecordInput, batches};
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = env::args()
         .nth(1)
-        .unwrap_or_else(|| "./embedded-log".to_owned());
+        .unwrap_or_else(|| "./single-log".to_owned());
     let environment = Environment::real();
     let clock = Arc::clone(&environment.clock);
     let (store, log) = open(environment, Path::new(&directory))?;
