@@ -20,10 +20,6 @@ mod produce;
 mod reads;
 mod waiters;
 
-#[allow(
-    unused,
-    reason = "groups, the first to use it, come with the next commits"
-)]
 mod coordinator;
 mod groups;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sapwood_broker::Throttle;
 use sapwood_http::Http;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -10,7 +11,6 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::listener::Acceptor;
-use crate::throttle::Throttle;
 
 /// Scrapers and probes are few; whoever opens more than this is not one of them.
 const CONNECTIONS_MAX: usize = 256;
@@ -23,7 +23,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) async fn serve(listener: TcpListener, http: Http, mut stop: watch::Receiver<bool>) {
     let mut acceptor = Acceptor::new(listener);
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let full = Throttle::new(WARN_INTERVAL);
+    let (full, began) = (Throttle::new(WARN_INTERVAL), Instant::now());
     let mut connections = JoinSet::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -32,7 +32,7 @@ pub(crate) async fn serve(listener: TcpListener, http: Http, mut stop: watch::Re
             accepted = acceptor.accept() => accepted,
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-            if let Some(suppressed) = full.pass(Instant::now()) {
+            if let Some(suppressed) = full.pass(began.elapsed()) {
                 warn!(
                     event = "connections.limit_reached",
                     %peer,

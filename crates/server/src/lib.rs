@@ -16,7 +16,6 @@ mod listener;
 pub mod logging;
 mod machine;
 mod signals;
-mod throttle;
 
 pub use bind::BindError;
 pub use config::{Config, ConfigError, Flags, Inputs, Origin, Problem, Profile, Setting, Value};

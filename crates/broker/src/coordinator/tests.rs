@@ -55,7 +55,7 @@ impl Machine for Sums {
             replies: Vec::new(),
             timers: Vec::new(),
         };
-        let mut add = |out: &mut Decision<Self>, name: &str, number: u64| {
+        let add = |out: &mut Decision<Self>, name: &str, number: u64| {
             let sum = self.sums.get(name).copied().unwrap_or(0) + number;
             out.records.push((name.to_owned(), sum));
             if let Some(call) = self.waiting.get(name) {

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sapwood_broker::Throttle;
 use sapwood_http::{ConnectionCounters, ConnectionEnd};
 use sapwood_kafka::{Advertised, ConnectionInfo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,7 +30,6 @@ use connection::Door;
 pub(crate) use connection::{Connection, Slot};
 
 use crate::kafka::KafkaConnection;
-use crate::throttle::Throttle;
 use sniff::{Protocol, sniff};
 
 /// How long a client that speaks the wrong protocol may take to read its answer.
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     handshake_timeout: Duration,
     counters: Arc<ConnectionCounters>,
     http: Option<SocketAddr>,
+    /// What the throttles count from.
+    began: Instant,
     full: Throttle,
     tls: Throttle,
     http1: Throttle,
@@ -75,6 +77,7 @@ impl Shared {
             handshake_timeout: limits.handshake_timeout,
             counters,
             http,
+            began: Instant::now(),
             full: Throttle::new(WARN_INTERVAL),
             tls: Throttle::new(WARN_INTERVAL),
             http1: Throttle::new(WARN_INTERVAL),
@@ -123,7 +126,7 @@ fn take_slot(shared: &Shared, peer: SocketAddr) -> Option<Slot> {
         return Some(Slot::new(permit, Arc::clone(&shared.counters)));
     }
     shared.counters.turned_away(ConnectionEnd::Limit);
-    if let Some(suppressed) = shared.full.pass(Instant::now()) {
+    if let Some(suppressed) = shared.full.pass(shared.began.elapsed()) {
         warn!(
             event = "connections.limit_reached",
             %peer,
@@ -179,7 +182,7 @@ async fn greet(
         }
         Protocol::Tls => {
             shared.counters.turned_away(ConnectionEnd::Tls);
-            if let Some(suppressed) = shared.tls.pass(Instant::now()) {
+            if let Some(suppressed) = shared.tls.pass(shared.began.elapsed()) {
                 warn!(
                     event = "connections.tls_refused",
                     %peer,
@@ -190,7 +193,7 @@ async fn greet(
         }
         Protocol::Http1 => {
             shared.counters.turned_away(ConnectionEnd::Http1);
-            if let Some(suppressed) = shared.http1.pass(Instant::now()) {
+            if let Some(suppressed) = shared.http1.pass(shared.began.elapsed()) {
                 warn!(
                     event = "connections.http1_refused",
                     %peer,
