@@ -109,6 +109,11 @@ impl Context {
         &self.call.connection
     }
 
+    /// What the client calls itself in this request.
+    pub(crate) fn client_id(&self) -> Option<&str> {
+        self.call.client_id.as_deref()
+    }
+
     /// The API that is asked for.
     pub(crate) fn api(&self) -> &'static Api {
         self.call.api

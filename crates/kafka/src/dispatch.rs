@@ -13,12 +13,16 @@ use sapwood_kafka_wire::{
     Message, Reader, RequestHeader,
     messages::{
         AlterConfigsRequest, AlterPartitionReassignmentsRequest, ApiVersionsRequest,
-        CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
-        DescribeClusterRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
-        DescribeProducersRequest, DescribeQuorumRequest, DescribeTopicPartitionsRequest,
-        ElectLeadersRequest, FetchRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
-        ListConfigResourcesRequest, ListOffsetsRequest, ListPartitionReassignmentsRequest,
-        MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+        ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest,
+        CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+        DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest,
+        DescribeLogDirsRequest, DescribeProducersRequest, DescribeQuorumRequest,
+        DescribeTopicPartitionsRequest, ElectLeadersRequest, FetchRequest, FindCoordinatorRequest,
+        HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, JoinGroupRequest,
+        LeaveGroupRequest, ListConfigResourcesRequest, ListGroupsRequest, ListOffsetsRequest,
+        ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest,
+        OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
+        SyncGroupRequest,
     },
 };
 
@@ -141,6 +145,34 @@ macro_rules! api {
     };
 }
 
+/// A row whose handler takes a request and gives its response when its turn comes: what it asks for may
+/// change what the requests behind it see, and it waits for a disk or for other clients. Meanwhile
+/// further requests are read. The request must hold nothing of its frame: texts and numbers only.
+macro_rules! in_turn {
+    ($name:literal, $request:ty, $versions:expr, $handler:path) => {
+        Api {
+            key: <$request as Message>::KEY,
+            name: $name,
+            versions: $versions,
+            frame_bytes_max: FRAME_BYTES_LISTS,
+            handle: |context, body| {
+                Box::pin(async move {
+                    let request_bytes = body.remaining();
+                    let request: $request = context.decode(body)?;
+                    let answer = async move {
+                        let response = $handler(&context, request, context.version()).await;
+                        Ok(Answer::from(context.encode(&response)?))
+                    };
+                    Ok(Reply::Later {
+                        answer: Box::pin(answer),
+                        request_bytes,
+                    })
+                })
+            },
+        }
+    };
+}
+
 /// A row whose handler makes the reply itself: it has two stages, or reads the body on its own.
 macro_rules! staged {
     ($name:literal, $request:ty, $versions:expr, $frame_bytes_max:expr, $handler:path) => {
@@ -161,6 +193,15 @@ pub(crate) static APIS: &[Api] = &[
     staged!("Fetch", FetchRequest, 4..=18, FRAME_BYTES_LISTS, api::fetch::handle),
     api!("ListOffsets", ListOffsetsRequest, 1..=10, api::list_offsets::handle),
     api!("Metadata", MetadataRequest, 0..=13, api::metadata::handle),
+    in_turn!("OffsetCommit", OffsetCommitRequest, 2..=9, api::offset_commit::handle),
+    in_turn!("OffsetFetch", OffsetFetchRequest, 1..=9, api::offset_fetch::handle),
+    api!("FindCoordinator", FindCoordinatorRequest, 0..=6, FRAME_BYTES_LISTS, api::find_coordinator::handle),
+    staged!("JoinGroup", JoinGroupRequest, 0..=9, FRAME_BYTES_USUAL, api::join_group::handle),
+    in_turn!("Heartbeat", HeartbeatRequest, 0..=4, api::heartbeat::handle),
+    in_turn!("LeaveGroup", LeaveGroupRequest, 0..=5, api::leave_group::handle),
+    staged!("SyncGroup", SyncGroupRequest, 0..=5, FRAME_BYTES_USUAL, api::sync_group::handle),
+    in_turn!("DescribeGroups", DescribeGroupsRequest, 0..=6, api::describe_groups::handle),
+    in_turn!("ListGroups", ListGroupsRequest, 0..=5, api::list_groups::handle),
     api!("ApiVersions", ApiVersionsRequest, 0..=4, api::api_versions::handle),
     api!("CreateTopics", CreateTopicsRequest, 2..=7, FRAME_BYTES_LISTS, api::create_topics::handle),
     api!("DeleteTopics", DeleteTopicsRequest, 1..=6, FRAME_BYTES_LISTS, api::delete_topics::handle),
@@ -171,13 +212,17 @@ pub(crate) static APIS: &[Api] = &[
     api!("AlterConfigs", AlterConfigsRequest, 0..=2, FRAME_BYTES_LISTS, api::alter_configs::handle),
     api!("DescribeLogDirs", DescribeLogDirsRequest, 1..=4, FRAME_BYTES_LISTS, api::describe_log_dirs::handle),
     api!("CreatePartitions", CreatePartitionsRequest, 0..=3, FRAME_BYTES_LISTS, api::create_partitions::handle),
+    in_turn!("DeleteGroups", DeleteGroupsRequest, 0..=2, api::delete_groups::handle),
     api!("ElectLeaders", ElectLeadersRequest, 0..=2, FRAME_BYTES_LISTS, api::elect_leaders::handle),
     api!("IncrementalAlterConfigs", IncrementalAlterConfigsRequest, 0..=1, FRAME_BYTES_LISTS, api::incremental_alter_configs::handle),
     api!("AlterPartitionReassignments", AlterPartitionReassignmentsRequest, 0..=1, FRAME_BYTES_LISTS, api::alter_partition_reassignments::handle),
     api!("ListPartitionReassignments", ListPartitionReassignmentsRequest, 0..=0, FRAME_BYTES_LISTS, api::list_partition_reassignments::handle),
+    in_turn!("OffsetDelete", OffsetDeleteRequest, 0..=0, api::offset_delete::handle),
     api!("DescribeQuorum", DescribeQuorumRequest, 0..=2, FRAME_BYTES_LISTS, api::describe_quorum::handle),
     api!("DescribeCluster", DescribeClusterRequest, 0..=2, FRAME_BYTES_LISTS, api::describe_cluster::handle),
     api!("DescribeProducers", DescribeProducersRequest, 0..=0, FRAME_BYTES_LISTS, api::describe_producers::handle),
+    in_turn!("ConsumerGroupHeartbeat", ConsumerGroupHeartbeatRequest, 0..=1, api::consumer_group_heartbeat::handle),
+    in_turn!("ConsumerGroupDescribe", ConsumerGroupDescribeRequest, 0..=1, api::consumer_group_describe::handle),
     api!("ListConfigResources", ListConfigResourcesRequest, 0..=1, FRAME_BYTES_LISTS, api::list_config_resources::handle),
     api!("DescribeTopicPartitions", DescribeTopicPartitionsRequest, 0..=0, FRAME_BYTES_LISTS, api::describe_topic_partitions::handle),
 ];

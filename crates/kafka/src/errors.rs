@@ -3,8 +3,9 @@
 use std::fmt;
 
 use sapwood_broker::{
-    AlterTopicError, AppendError, CreateTopicError, FetchError, LookupError, LookupReadError,
-    ProduceError, ProducerIdError, ReadError, TrimError,
+    AlterTopicError, AppendError, CoordinatorError, CreateTopicError, FetchError,
+    GroupRequestError, LookupError, LookupReadError, ProduceError, ProducerIdError, ReadError,
+    TrimError, group::GroupError,
 };
 use sapwood_model::Code;
 use sapwood_record::BatchError;
@@ -129,6 +130,7 @@ error_codes! {
     StaleMemberEpoch = 113, "STALE_MEMBER_EPOCH";
     MismatchedEndpointType = 114, "MISMATCHED_ENDPOINT_TYPE";
     UnsupportedEndpointType = 115, "UNSUPPORTED_ENDPOINT_TYPE";
+    InvalidRegularExpression = 128, "INVALID_REGULAR_EXPRESSION";
 }
 
 impl ErrorCode {
@@ -262,6 +264,58 @@ impl AsKafka for ProducerIdError {
             // Any code that is not one of a coordinator's ends an idempotent producer.
             Self::Draining => ErrorCode::CoordinatorNotAvailable,
             other => of(other.code()),
+        }
+    }
+}
+
+impl AsKafka for GroupError {
+    fn kafka(&self) -> ErrorCode {
+        match self {
+            Self::InvalidRequest(_) => ErrorCode::InvalidRequest,
+            Self::InvalidGroupId { .. } => ErrorCode::InvalidGroupId,
+            Self::GroupNotFound => ErrorCode::GroupIdNotFound,
+            Self::UnknownMember => ErrorCode::UnknownMemberId,
+            Self::MemberIdRequired { .. } => ErrorCode::MemberIdRequired,
+            Self::IllegalGeneration { .. } => ErrorCode::IllegalGeneration,
+            Self::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+            Self::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
+            Self::InvalidSessionTimeout { .. } => ErrorCode::InvalidSessionTimeout,
+            Self::FencedInstance => ErrorCode::FencedInstanceId,
+            Self::UnreleasedInstance => ErrorCode::UnreleasedInstanceId,
+            Self::GroupFull { .. } => ErrorCode::GroupMaxSizeReached,
+            Self::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+            Self::FencedMemberEpoch { .. } => ErrorCode::FencedMemberEpoch,
+            Self::StaleMemberEpoch { .. } => ErrorCode::StaleMemberEpoch,
+            Self::UnsupportedAssignor { .. } => ErrorCode::UnsupportedAssignor,
+            Self::InvalidRegularExpression { .. } => ErrorCode::InvalidRegularExpression,
+            Self::SubscribedToTopic { .. } => ErrorCode::GroupSubscribedToTopic,
+            Self::UnknownPartition { .. } => ErrorCode::UnknownTopicOrPartition,
+            Self::MetadataTooLarge { .. } => ErrorCode::OffsetMetadataTooLarge,
+        }
+    }
+}
+
+impl AsKafka for CoordinatorError {
+    fn kafka(&self) -> ErrorCode {
+        match self {
+            Self::Loading { .. } => ErrorCode::CoordinatorLoadInProgress,
+            // Clients look for the coordinator again and retry, until it is back or the disk has room.
+            Self::Append(_) | Self::Failed { .. } | Self::Draining => {
+                ErrorCode::CoordinatorNotAvailable
+            }
+            // A retry does not help; this is what Kafka says when a group has grown too large.
+            Self::TooLarge { .. } => ErrorCode::UnknownServerError,
+            Self::Unwritable { .. } => ErrorCode::InvalidRequest,
+        }
+    }
+}
+
+impl AsKafka for GroupRequestError {
+    fn kafka(&self) -> ErrorCode {
+        match self {
+            Self::Group(error) => error.kafka(),
+            Self::Coordinator(error) => error.kafka(),
+            Self::Topic(_) => ErrorCode::CoordinatorNotAvailable,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sapwood_broker::{PartitionLeader, TopicInfo, TopicRef, is_internal_topic};
+use sapwood_broker::{PartitionLeader, TopicInfo, TopicRef};
 use sapwood_kafka_wire::{
     Uuid,
     messages::{
@@ -143,7 +143,7 @@ fn describe(
         error_code: 0,
         name: Some(topic.name.to_string()),
         topic_id: Uuid(topic.id.0),
-        is_internal: is_internal_topic(topic.name.as_str()),
+        is_internal: topic.is_internal,
         partitions,
         topic_authorized_operations: TOPIC_OPERATIONS,
     }

@@ -159,6 +159,7 @@ fn describe(
     MetadataResponseTopic {
         name: Some(topic.name.to_string()),
         topic_id: Uuid(topic.id.0),
+        is_internal: topic.is_internal,
         partitions: partitions
             .map(|leader| partition(context.broker_id(), leader))
             .collect(),

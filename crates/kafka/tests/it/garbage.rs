@@ -60,7 +60,7 @@ async fn unknown_keys_and_versions_close_the_connection_after_what_came_before_i
         (999, 0),
         (-1, 0),
         (4, 0),
-        (11, 0),
+        (24, 0),
         (3, 14),
         (3, -1),
         (1, 3),

@@ -52,8 +52,11 @@ async fn api_versions_says_what_is_served_in_each_of_its_versions() {
         assert_eq!(row(18), Some((0, 4)), "ApiVersions");
         assert_eq!(row(22), Some((0, 5)), "InitProducerId");
         assert_eq!(row(23), Some((2, 4)), "OffsetForLeaderEpoch");
-        assert_eq!(row(10), None, "groups have no coordinator yet");
-        assert_eq!(row(11), None, "there are no groups yet");
+        assert_eq!(row(8), Some((2, 9)), "OffsetCommit");
+        assert_eq!(row(10), Some((0, 6)), "FindCoordinator");
+        assert_eq!(row(11), Some((0, 9)), "JoinGroup");
+        assert_eq!(row(68), Some((0, 1)), "ConsumerGroupHeartbeat");
+        assert_eq!(row(24), None, "there are no transactions yet");
     }
 }
 

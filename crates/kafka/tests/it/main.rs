@@ -9,6 +9,7 @@ mod admin;
 mod connection;
 mod fetch;
 mod garbage;
+mod groups;
 mod handshake;
 mod mutations;
 mod offsets;
