@@ -40,6 +40,7 @@ fn errors_page() -> String {
                 3 => "Topics and partitions",
                 4 => "Records",
                 5 => "Storage",
+                6 => "Consumer groups",
                 9 => "The unexpected",
                 other => panic!("say what the {other}000s are"),
             };

@@ -43,8 +43,16 @@ impl Exit {
             | Code::InvalidTopicConfig
             | Code::UnknownTopicConfig
             | Code::InvalidPartitions
-            | Code::InvalidReplication => Self::Usage,
-            Code::UnknownTopic | Code::UnknownPartition | Code::OffsetOutOfRange => Self::NotFound,
+            | Code::InvalidReplication
+            | Code::InvalidGroupId
+            | Code::UnknownAssignor
+            | Code::InvalidTopicRegex
+            | Code::OffsetMetadataTooLarge => Self::Usage,
+            Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::OffsetOutOfRange
+            | Code::UnknownGroup
+            | Code::UnknownMember => Self::NotFound,
             Code::Unreachable | Code::Draining => Self::Unreachable,
             Code::NoPermission => Self::NotAllowed,
             Code::PortInUse
@@ -52,7 +60,15 @@ impl Exit {
             | Code::TopicExists
             | Code::ExpectedEndConflict
             | Code::OutOfSequence
-            | Code::ProducerFenced => Self::Conflict,
+            | Code::ProducerFenced
+            | Code::MemberFenced
+            | Code::StaleMemberEpoch
+            | Code::InstanceFenced
+            | Code::InstanceInUse
+            | Code::GroupNotEmpty
+            | Code::OtherGroupKind
+            | Code::GroupReadsTopic
+            | Code::GroupRebalancing => Self::Conflict,
             Code::TimedOut => Self::TimedOut,
             Code::PartitionOffline | Code::ReadOnly | Code::CatalogDamaged | Code::FileDamaged => {
                 Self::Unhealthy

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use sapwood_model::{PartitionId, TopicName};
+use sapwood_model::{Code, PartitionId, TopicName};
 
 use crate::{Epoch, Generation, MemberId};
 
@@ -125,4 +125,30 @@ pub enum GroupError {
         /// The limit in bytes.
         limit: usize,
     },
+}
+
+impl GroupError {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::InvalidRequest(_)
+            | Self::InconsistentProtocol
+            | Self::InvalidSessionTimeout { .. } => Code::InvalidArgument,
+            Self::InvalidGroupId { .. } => Code::InvalidGroupId,
+            Self::GroupNotFound => Code::UnknownGroup,
+            Self::UnknownMember => Code::UnknownMember,
+            Self::MemberIdRequired { .. } | Self::RebalanceInProgress => Code::GroupRebalancing,
+            Self::IllegalGeneration { .. } | Self::FencedMemberEpoch { .. } => Code::MemberFenced,
+            Self::FencedInstance => Code::InstanceFenced,
+            Self::UnreleasedInstance => Code::InstanceInUse,
+            Self::GroupFull { .. } => Code::GroupFull,
+            Self::NonEmptyGroup => Code::GroupNotEmpty,
+            Self::StaleMemberEpoch { .. } => Code::StaleMemberEpoch,
+            Self::UnsupportedAssignor { .. } => Code::UnknownAssignor,
+            Self::InvalidRegularExpression { .. } => Code::InvalidTopicRegex,
+            Self::SubscribedToTopic { .. } => Code::GroupReadsTopic,
+            Self::UnknownPartition { .. } => Code::UnknownPartition,
+            Self::MetadataTooLarge { .. } => Code::OffsetMetadataTooLarge,
+        }
+    }
 }

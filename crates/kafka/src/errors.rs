@@ -189,6 +189,20 @@ fn of(code: Code) -> ErrorCode {
         Code::Loading => ErrorCode::CoordinatorLoadInProgress,
         Code::TimedOut => ErrorCode::RequestTimedOut,
         Code::Overloaded => ErrorCode::ThrottlingQuotaExceeded,
+        Code::UnknownGroup | Code::OtherGroupKind => ErrorCode::GroupIdNotFound,
+        Code::UnknownMember => ErrorCode::UnknownMemberId,
+        Code::MemberFenced => ErrorCode::FencedMemberEpoch,
+        Code::StaleMemberEpoch => ErrorCode::StaleMemberEpoch,
+        Code::InstanceFenced => ErrorCode::FencedInstanceId,
+        Code::InstanceInUse => ErrorCode::UnreleasedInstanceId,
+        Code::GroupNotEmpty => ErrorCode::NonEmptyGroup,
+        Code::InvalidGroupId => ErrorCode::InvalidGroupId,
+        Code::UnknownAssignor => ErrorCode::UnsupportedAssignor,
+        Code::InvalidTopicRegex => ErrorCode::InvalidRegularExpression,
+        Code::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        Code::GroupFull => ErrorCode::GroupMaxSizeReached,
+        Code::GroupReadsTopic => ErrorCode::GroupSubscribedToTopic,
+        Code::GroupRebalancing => ErrorCode::RebalanceInProgress,
         Code::InvalidConfig
         | Code::UnknownConfig
         | Code::PortInUse

@@ -1,7 +1,7 @@
 //! The stable error codes: the same number in gRPC details, logs, the command line and the docs.
 //!
 //! 1xxx: usage and configuration. 2xxx: connections. 3xxx: topics and partitions. 4xxx: records.
-//! 5xxx: storage. 9xxx: the unexpected. A number is never given a new meaning.
+//! 5xxx: storage. 6xxx: consumer groups. 9xxx: the unexpected. A number is never given a new meaning.
 
 use std::fmt;
 
@@ -146,6 +146,51 @@ codes! {
     FileDamaged = 5011, "a file of the data directory is damaged",
         "A file that is written whole, or synced before it is relied on, fails its checks.",
         "Nothing was changed. Look with `sapwood storage verify`; restore the directory from a backup.";
+    UnknownGroup = 6001, "the group does not exist",
+        "Nobody has joined it or committed offsets for it, or its offsets have expired since.",
+        "List groups with `sapwood group list`.";
+    UnknownMember = 6002, "the group has no such member",
+        "Its session ended, it took too long to give partitions up, or it has left.",
+        "Join again, owning nothing: clients do so by themselves.";
+    MemberFenced = 6003, "the member was fenced",
+        "Its epoch is not the group's: the group went on without it.",
+        "Give up all partitions and join again: clients do so by themselves.";
+    StaleMemberEpoch = 6004, "the member's epoch is not the current one",
+        "The group has moved on since the member last heard of its epoch.",
+        "Learn the epoch by a heartbeat, then retry: clients do so by themselves.";
+    InstanceFenced = 6005, "another process has taken the instance id",
+        "A process with the same instance id has joined since; the group lives on with that one.",
+        "Give each process an instance id of its own.";
+    InstanceInUse = 6006, "the instance id is in use",
+        "A member with it is in the group and has not left.",
+        "Stop the other process or wait for its session to end, or choose another instance id.";
+    GroupNotEmpty = 6007, "the group has members",
+        "Deleting a group or moving its offsets would be undone by the members that read on.",
+        "Stop the group's consumers, or wait until their sessions have ended, and retry.";
+    OtherGroupKind = 6008, "the group is of the other kind",
+        "Its members speak the classic protocol and this asks for the newer one, or the reverse.",
+        "Stop the group's consumers first: an empty group takes either kind.";
+    InvalidGroupId = 6009, "the group id is not valid",
+        "A group id has 1 to 32,767 bytes.",
+        "Choose another name.";
+    UnknownAssignor = 6010, "there is no such assignor",
+        "The broker assigns by `uniform` or `range`.",
+        "Use one of these, or leave the choice to the broker.";
+    InvalidTopicRegex = 6011, "the topic pattern is refused",
+        "It does not parse as a regular expression, or would take too much memory.",
+        "Correct it; the syntax is RE2's: no backreferences, no look-around.";
+    OffsetMetadataTooLarge = 6012, "the text beside a committed offset is too long",
+        "It is above the broker's limit for it.",
+        "Shorten it; keep large state elsewhere.";
+    GroupFull = 6013, "the group takes no more members",
+        "It has as many as the broker allows.",
+        "Stop some, or use a second group.";
+    GroupReadsTopic = 6014, "members of the group read the topic",
+        "Offsets of topics that are being read cannot be deleted.",
+        "Stop the group's consumers, or take the topic out of their subscriptions.";
+    GroupRebalancing = 6015, "the group is rebalancing",
+        "Its members are being gathered anew.",
+        "Join again, then retry: clients do so by themselves.";
     Internal = 9001, "an unexpected error",
         "A fault of Sapwood itself.",
         "Report it with the log around it.";
