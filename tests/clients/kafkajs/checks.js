@@ -2,6 +2,8 @@
 //
 //   node checks.js HOST:PORT PREFIX
 //
+// With `group` it is the member of a group in group.js instead.
+//
 // Its consumer always joins a group. What was written is read with the same client's own requests and
 // decoders below that, so that a check of reading says what they can do and nothing about the consumer.
 
@@ -442,4 +444,5 @@ async function main() {
   await Promise.all([admin.disconnect(), cluster.disconnect()])
 }
 
-main()
+if (broker === 'group') require('./group')
+else main()
