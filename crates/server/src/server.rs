@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tracing::{info, warn};
 
 use crate::bind::bind;
-use crate::config::{Config, Origin, Profile, Replication, Tail};
+use crate::config::{Config, GroupsConfig, Origin, Profile, Replication, Tail};
 use crate::error::RunError;
 use crate::listener::{self, Doors, ListenerLimits, Shared};
 use crate::machine::{self, Allowance};
@@ -385,6 +385,24 @@ fn topic_defaults(config: &Config, fsync_batch_bytes_max: u64) -> Vec<(String, S
     defaults.into_iter().collect()
 }
 
+fn group_settings(groups: &GroupsConfig) -> sapwood_broker::group::Settings {
+    // The bounds of the keys are far below these.
+    let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    sapwood_broker::group::Settings {
+        initial_rebalance_delay_ms: ms(groups.initial_rebalance_delay),
+        session_timeout_ms: ms(groups.session_timeout_min)..=ms(groups.session_timeout_max),
+        members_max: usize::try_from(groups.members_max).unwrap_or(usize::MAX),
+        consumer_session_timeout_ms: ms(groups.consumer_session_timeout),
+        consumer_heartbeat_interval_ms: ms(groups.consumer_heartbeat_interval),
+        offsets_retention_ms: u64::try_from(groups.offsets_retention.as_millis())
+            .unwrap_or(u64::MAX),
+        offsets_check_interval_ms: ms(groups.offsets_check_interval),
+        offset_metadata_bytes_max: usize::try_from(groups.offset_metadata_bytes)
+            .unwrap_or(usize::MAX),
+        ..sapwood_broker::group::Settings::default()
+    }
+}
+
 fn broker_options(config: &Config, boot_id: String, allowance: &Allowance) -> BrokerOptions {
     let storage = &config.storage;
     let store = StoreOptions {
@@ -414,6 +432,7 @@ fn broker_options(config: &Config, boot_id: String, allowance: &Allowance) -> Br
         topic_defaults,
         request_bytes_max: config.limits.request_bytes,
         connection_bytes_max: config.limits.connection_bytes,
+        groups: group_settings(&config.groups),
         drain_timeout: config.limits.drain_timeout,
         ..BrokerOptions::new(&storage.data_dir, store)
     }

@@ -99,6 +99,8 @@ fn dev_and_serve_differ_as_documented() {
     let serve = Config::new(Profile::Serve);
     assert!(!serve.topics.auto_create && !serve.metrics.per_partition);
     assert_eq!(serve.topics.replication_factor, Replication::Refuse);
+    assert_eq!(dev.groups.initial_rebalance_delay, Duration::ZERO);
+    assert_eq!(serve.groups.initial_rebalance_delay, Duration::from_secs(3));
     for config in [dev, serve] {
         assert_eq!(config.topics.durability, Durability::Fsync);
         assert_eq!(config.topics.partitions, 1);
@@ -445,6 +447,33 @@ fn one_connection_may_not_have_more_than_all() {
         if key == "limits.connection_bytes"),
         "{problems:?}"
     );
+}
+
+#[test]
+fn times_of_groups_that_cannot_go_together_are_refused() {
+    let pairs = [
+        (
+            "groups.session_timeout_min_ms",
+            [
+                "groups.session_timeout_min_ms=10s",
+                "groups.session_timeout_max_ms=9s",
+            ],
+        ),
+        (
+            "groups.consumer_heartbeat_interval_ms",
+            [
+                "groups.consumer_heartbeat_interval_ms=5s",
+                "groups.consumer_session_timeout_ms=5s",
+            ],
+        ),
+    ];
+    for (blamed, set) in pairs {
+        let problems = Layers::new(Profile::Dev).set(&set).problems();
+        assert!(
+            matches!(&problems[..], [Problem::InvalidValue { key, .. }] if key == blamed),
+            "{problems:?}"
+        );
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ const PAGE: u64 = 4 * KIB;
 /// The broker counts its budget in 32 bits.
 const BUDGET_BYTES_MAX: u64 = 4 * GIB - 1;
 const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
 /// Kafka's ids have 31 bits.
 const BROKER_ID_MAX: u64 = i32::MAX as u64;
 
@@ -175,6 +176,69 @@ pub static KEYS: &[Key] = &[
         "Incremental fetch sessions kept at once; clients without one name everything in each fetch.",
     ),
     key(
+        "groups.initial_rebalance_delay_ms",
+        Field::Millis(
+            |config| &mut config.groups.initial_rebalance_delay,
+            0..=HOUR_MS,
+        ),
+        "How long the first rebalance of an empty classic group waits for more members.",
+    ),
+    key(
+        "groups.session_timeout_min_ms",
+        Field::Millis(|config| &mut config.groups.session_timeout_min, 1..=DAY_MS),
+        "The shortest session timeout that a classic member may ask for.",
+    ),
+    key(
+        "groups.session_timeout_max_ms",
+        Field::Millis(|config| &mut config.groups.session_timeout_max, 1..=DAY_MS),
+        "The longest session timeout that a classic member may ask for.",
+    ),
+    key(
+        "groups.consumer_session_timeout_ms",
+        Field::Millis(
+            |config| &mut config.groups.consumer_session_timeout,
+            100..=DAY_MS,
+        ),
+        "How long a member of a group of the newer kind may be silent before it is out.",
+    ),
+    key(
+        "groups.consumer_heartbeat_interval_ms",
+        Field::Millis(
+            |config| &mut config.groups.consumer_heartbeat_interval,
+            10..=HOUR_MS,
+        ),
+        "How often a member of a group of the newer kind is told to say something.",
+    ),
+    key(
+        "groups.members_max",
+        Field::Number(|config| &mut config.groups.members_max, 1..=1_000_000),
+        "Members that one group may have.",
+    ),
+    key(
+        "groups.offsets_retention_ms",
+        Field::Millis(
+            |config| &mut config.groups.offsets_retention,
+            1_000..=36_500 * DAY_MS,
+        ),
+        "How long committed offsets are kept after the last member is gone.",
+    ),
+    key(
+        "groups.offsets_check_interval_ms",
+        Field::Millis(
+            |config| &mut config.groups.offsets_check_interval,
+            1_000..=DAY_MS,
+        ),
+        "How often groups are looked through for offsets that are kept no longer.",
+    ),
+    key(
+        "groups.offset_metadata_bytes",
+        Field::Bytes(
+            |config| &mut config.groups.offset_metadata_bytes,
+            0..=32 * KIB - 1,
+        ),
+        "The longest text that may come with a committed offset.",
+    ),
+    key(
         "limits.request_bytes",
         Field::Bytes(
             |config| &mut config.limits.request_bytes,
@@ -202,10 +266,7 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "limits.idle_timeout_ms",
-        Field::Millis(
-            |config| &mut config.limits.idle_timeout,
-            1_000..=24 * HOUR_MS,
-        ),
+        Field::Millis(|config| &mut config.limits.idle_timeout, 1_000..=DAY_MS),
         "How long a Kafka connection may send nothing and wait for nothing before it is closed.",
     ),
     key(

@@ -10,9 +10,10 @@ use sapwood_model::Durability;
 
 use super::layers::{Given, from_environment, from_file, from_flags};
 use super::{
-    Config, ConfigError, DEFAULT_LISTENER, HttpConfig, Inputs, KEYS, KafkaConfig, LISTENER_KEYS,
-    LimitsConfig, ListenerConfig, LogConfig, LogFormat, MetricsConfig, Origin, Problem, Profile,
-    Replication, SecurityConfig, Setting, StorageConfig, Tail, TopicsConfig, Value, keys,
+    Config, ConfigError, DEFAULT_LISTENER, GroupsConfig, HttpConfig, Inputs, KEYS, KafkaConfig,
+    LISTENER_KEYS, LimitsConfig, ListenerConfig, LogConfig, LogFormat, MetricsConfig, Origin,
+    Problem, Profile, Replication, SecurityConfig, Setting, StorageConfig, Tail, TopicsConfig,
+    Value, keys,
 };
 
 const MIB: u64 = 1 << 20;
@@ -55,6 +56,18 @@ pub(super) fn defaults(profile: Profile, inputs: Inputs) -> Config {
         kafka: KafkaConfig {
             broker_id: 1,
             fetch_sessions: 1000,
+        },
+        groups: GroupsConfig {
+            // Somebody who starts one consumer by hand need not wait for others.
+            initial_rebalance_delay: Duration::from_secs(if dev { 0 } else { 3 }),
+            session_timeout_min: Duration::from_secs(6),
+            session_timeout_max: Duration::from_secs(1800),
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
+            members_max: 10_000,
+            offsets_retention: Duration::from_secs(7 * 24 * 3600),
+            offsets_check_interval: Duration::from_secs(600),
+            offset_metadata_bytes: 4096,
         },
         limits: LimitsConfig {
             request_bytes: 64 * MIB,
@@ -258,6 +271,7 @@ fn contradictions(config: &Config) -> Vec<Problem> {
             ),
         });
     }
+    problems.extend(group_times(config));
     if config.profile == Profile::Serve && !config.security.insecure {
         problems.extend(addresses(config).into_iter().filter_map(|(key, address)| {
             let origin = origin(config, &key);
@@ -269,6 +283,38 @@ fn contradictions(config: &Config) -> Vec<Problem> {
         }));
     }
     problems
+}
+
+/// Times of groups that cannot go together.
+fn group_times(config: &Config) -> impl Iterator<Item = Problem> {
+    let groups = &config.groups;
+    let silence = [
+        (
+            "groups.session_timeout_min_ms",
+            groups.session_timeout_min > groups.session_timeout_max,
+            format!(
+                "it may not be above groups.session_timeout_max_ms, {} ms",
+                groups.session_timeout_max.as_millis()
+            ),
+            groups.session_timeout_min,
+        ),
+        (
+            "groups.consumer_heartbeat_interval_ms",
+            groups.consumer_heartbeat_interval >= groups.consumer_session_timeout,
+            format!(
+                "it must be below groups.consumer_session_timeout_ms, {} ms",
+                groups.consumer_session_timeout.as_millis()
+            ),
+            groups.consumer_heartbeat_interval,
+        ),
+    ];
+    let wrong = silence.into_iter().filter(|(_, wrong, ..)| *wrong);
+    wrong.map(|(key, _, reason, value)| Problem::InvalidValue {
+        key: key.to_owned(),
+        value: value.as_millis().to_string(),
+        origin: origin(config, key),
+        reason,
+    })
 }
 
 /// Every address that is listened on, with its key.

@@ -209,6 +209,29 @@ pub struct KafkaConfig {
     pub fetch_sessions: u64,
 }
 
+/// Consumer groups: how long they wait for their members, and what they keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupsConfig {
+    /// How long the first rebalance of an empty classic group waits for more members.
+    pub initial_rebalance_delay: Duration,
+    /// The shortest session timeout that a classic member may ask for.
+    pub session_timeout_min: Duration,
+    /// The longest session timeout that a classic member may ask for.
+    pub session_timeout_max: Duration,
+    /// How long a member of the newer kind may be silent.
+    pub consumer_session_timeout: Duration,
+    /// How often a member of the newer kind is told to say something.
+    pub consumer_heartbeat_interval: Duration,
+    /// Members of one group, of either kind.
+    pub members_max: u64,
+    /// How long committed offsets are kept that nobody uses.
+    pub offsets_retention: Duration,
+    /// How often a group is looked through for such offsets.
+    pub offsets_check_interval: Duration,
+    /// Bytes of the text that comes with a committed offset.
+    pub offset_metadata_bytes: u64,
+}
+
 /// Limits: what bounds memory, sockets and time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
@@ -273,6 +296,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// `kafka.*`
     pub kafka: KafkaConfig,
+    /// `groups.*`
+    pub groups: GroupsConfig,
     /// `limits.*`
     pub limits: LimitsConfig,
     /// `log.*`
