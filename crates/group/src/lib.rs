@@ -26,6 +26,7 @@ mod topics;
 use sapwood_model::Timestamp;
 
 pub use assignor::{Assignor, Subscriber};
+pub use classic::assigned_partitions;
 pub use decision::{Context, Decision, Effect, Event, Timer, TimerKey, TimerKind};
 pub use describe::{
     ClassicDescription, ClassicMemberDescription, ConsumerDescription, ConsumerMemberDescription,

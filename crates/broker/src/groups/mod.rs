@@ -6,8 +6,11 @@
 
 mod codec;
 mod machine;
+mod overview;
+mod seek;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use std::sync::OnceLock;
 
@@ -17,6 +20,9 @@ use sapwood_group::{
     Listed, Reply, Request, Sync, Synced,
 };
 use sapwood_model::{Code, PartitionId, TopicName};
+
+pub use self::overview::{GroupOverview, MemberOverview, PartitionOverview};
+pub use self::seek::{SeekError, SeekPartitions, SeekPosition, SeekResult, SeekTarget};
 
 use self::machine::GroupMachine;
 use crate::{

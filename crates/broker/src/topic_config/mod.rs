@@ -402,12 +402,16 @@ impl TopicDefaults {
             // The journal's files may be smaller than when the topic was made.
             batch_bytes_max = batch_bytes_max.min(self.fsync_batch_bytes_max);
         }
-        let compacted =
-            value::list(self.value(&values, "cleanup.policy")).any(|policy| policy == "compact");
+        let policies = self.value(&values, "cleanup.policy");
+        let has = |policy| value::list(policies).any(|name| name == policy);
+        let (compacted, deletes) = (has("compact"), has("delete"));
+        // -1 keeps records for ever.
+        let retention_ms = u64::try_from(self.whole(&values, "retention.ms")).ok();
         TopicConfig {
             batch_bytes_max: usize::try_from(batch_bytes_max).unwrap_or(usize::MAX),
             timestamps: self.timestamps(&values),
             compacted,
+            retention_ms: retention_ms.filter(|_| deletes),
             compression: self.compression(&values),
             log: LogConfig {
                 durability,
@@ -487,6 +491,8 @@ pub(crate) struct TopicConfig {
     pub(crate) timestamps: TimestampRule,
     /// Each record needs a key.
     pub(crate) compacted: bool,
+    /// How long records are kept, in milliseconds; `None` when they are not deleted for their age.
+    pub(crate) retention_ms: Option<u64>,
     /// The codec that batches are brought to; `None` leaves them as they were sent.
     pub(crate) compression: Option<Compression>,
     pub(crate) log: LogConfig,

@@ -19,6 +19,7 @@ use std::{
 use bytes::Bytes;
 use sapwood_model::{Timestamp, TopicName};
 
+pub use protocols::assigned_partitions;
 pub(crate) use sync::heartbeat;
 
 use crate::{
