@@ -1,8 +1,11 @@
 //! The checks of ../README.md with the rdkafka crate, which is librdkafka with a Rust interface.
 //!
 //!     rdkafka-checks HOST:PORT PREFIX
+//!
+//! With `group` it is the member of a group in group.rs instead.
 
 mod client;
+mod group;
 
 use std::{
     fmt::Debug,
@@ -20,6 +23,9 @@ const UNKNOWN: &str = "UNKNOWN_TOPIC_OR_PARTITION";
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
+    if arguments.get(1).is_some_and(|mode| mode == "group") {
+        return group::run(&arguments[2..]);
+    }
     let [_, broker, prefix] = &arguments[..] else {
         panic!("usage: rdkafka-checks HOST:PORT PREFIX");
     };
