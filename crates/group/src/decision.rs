@@ -119,6 +119,21 @@ pub enum TimerKind {
 #[derive(Debug)]
 pub struct Effect(pub(crate) Soft);
 
+impl Effect {
+    /// The group whose members or rebalance it may change; none if it is about times only.
+    pub fn changes(&self) -> Option<&GroupId> {
+        match &self.0 {
+            Soft::Classic { group, .. } | Soft::Forget { group } => Some(group),
+            Soft::ClassicSession { .. }
+            | Soft::ConsumerSession { .. }
+            | Soft::Revoking { .. }
+            | Soft::TopicsSeen { .. }
+            | Soft::Emptied { .. }
+            | Soft::Loaded { .. } => None,
+        }
+    }
+}
+
 /// The effects, named by the state that they change.
 #[derive(Debug)]
 pub(crate) enum Soft {

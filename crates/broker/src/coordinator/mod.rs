@@ -49,6 +49,9 @@ pub(crate) trait Machine: Send + Sized + 'static {
     /// Applies an effect of a decision whose records have been applied.
     fn apply_effect(&mut self, effect: Self::Effect);
 
+    /// Everything of a decision has been applied. Not called in replay.
+    fn applied(&mut self) {}
+
     /// A record's key and value.
     ///
     /// # Errors

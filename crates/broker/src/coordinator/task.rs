@@ -343,6 +343,7 @@ impl<M: Machine> Task<M> {
         for effect in decision.effects {
             self.machine.apply_effect(effect);
         }
+        self.machine.applied();
         for (key, deadline) in decision.timers {
             self.timers.set(key, deadline);
         }

@@ -3,11 +3,11 @@
 use std::{collections::HashSet, sync::Arc};
 
 use sapwood_group::{
-    Context, Effect, Groups, Record, Reply, Request, Settings, TimerKey, Topic, Topics,
+    Context, Effect, GroupId, Groups, Record, Reply, Request, Settings, TimerKey, Topic, Topics,
 };
 use sapwood_model::TopicName;
 
-use super::codec;
+use super::{changes::Watchers, codec};
 use crate::{
     coordinator::{CallId, Decision, Decoded, Encoded, Event, Fault, Machine, Moment},
     registry::{Registry, TopicRef, count},
@@ -21,14 +21,26 @@ pub(crate) struct GroupMachine {
     topics: Arc<Registry>,
     /// While it is loaded: every topic that offsets were committed for.
     replayed: Option<HashSet<TopicName>>,
+    watchers: Arc<Watchers>,
+    /// Groups that the decision which is being applied has changed, if any are watched.
+    changed: Vec<GroupId>,
 }
 
 impl GroupMachine {
-    pub(super) fn new(settings: Settings, topics: Arc<Registry>) -> Self {
+    pub(super) fn new(settings: Settings, topics: Arc<Registry>, watchers: Arc<Watchers>) -> Self {
         Self {
             groups: Groups::new(settings),
             topics,
             replayed: Some(HashSet::new()),
+            watchers,
+            changed: Vec::new(),
+        }
+    }
+
+    fn note_change(&mut self, group: &GroupId) {
+        // A decision is about one group, or about offsets only.
+        if self.changed.last() != Some(group) {
+            self.changed.push(group.clone());
         }
     }
 }
@@ -75,11 +87,26 @@ impl Machine for GroupMachine {
         {
             replayed.insert(topic.clone());
         }
+        let is_watched = self.replayed.is_none() && self.watchers.are_any();
+        if is_watched && !matches!(record, Record::Offset { .. }) {
+            self.note_change(record.group());
+        }
         self.groups.apply(record);
     }
 
     fn apply_effect(&mut self, effect: Effect) {
+        if let Some(group) = effect.changes()
+            && self.watchers.are_any()
+        {
+            self.note_change(group);
+        }
         self.groups.apply_effect(effect);
+    }
+
+    fn applied(&mut self) {
+        for group in self.changed.drain(..) {
+            self.watchers.tell(&group);
+        }
     }
 
     fn encode(record: &Record) -> Result<Encoded, Fault> {

@@ -4,6 +4,7 @@
 //! [`coordinator`](crate::coordinator) hosts the groups of each partition as one state machine. The
 //! topic is made when the first group needs it, with 16 partitions for good.
 
+mod changes;
 mod codec;
 mod machine;
 mod overview;
@@ -12,7 +13,7 @@ mod seek;
 mod tests;
 mod unread;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use sapwood_group::{
     Beat, ClassicDescription, Commit, ConsumerDescription, ConsumerHeartbeat, DeleteOffsets,
@@ -24,7 +25,8 @@ use sapwood_model::{Code, PartitionId, TopicName};
 pub use self::overview::{GroupOverview, MemberOverview, PartitionOverview};
 pub use self::seek::{SeekError, SeekPartitions, SeekPosition, SeekResult, SeekTarget};
 
-use self::machine::GroupMachine;
+pub use self::changes::GroupChanges;
+use self::{changes::Watchers, machine::GroupMachine};
 use crate::{
     Broker, CreateTopicError, LoadProgress, NewTopic,
     broker::Core,
@@ -66,6 +68,7 @@ pub struct Listing {
 #[derive(Debug, Default)]
 pub(crate) struct GroupHosts {
     coordinator: OnceLock<Coordinator<GroupMachine>>,
+    watchers: Arc<Watchers>,
 }
 
 impl GroupHosts {
@@ -88,7 +91,10 @@ impl Core {
         let topic = self.registry.find(TopicRef::Name(TOPIC)).ok()?;
         let start = || {
             let settings = &self.options.groups;
-            let make = || GroupMachine::new(settings.clone(), self.registry.clone());
+            let make = || {
+                let watchers = self.groups.watchers.clone();
+                GroupMachine::new(settings.clone(), self.registry.clone(), watchers)
+            };
             Coordinator::start(&self.home(topic), make)
         };
         Some(self.groups.coordinator.get_or_init(start))

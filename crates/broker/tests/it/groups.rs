@@ -18,14 +18,14 @@ use crate::{
     support::{P0, batch, create, open, open_on, options, produce, to},
 };
 
-fn at(topic: &TopicInfo) -> TopicPartition {
+pub(crate) fn at(topic: &TopicInfo) -> TopicPartition {
     TopicPartition {
         topic: topic.name.clone(),
         partition: P0,
     }
 }
 
-fn commit(group: &str, topic: &TopicInfo, offset: u64) -> Commit {
+pub(crate) fn commit(group: &str, topic: &TopicInfo, offset: u64) -> Commit {
     Commit {
         group: group.into(),
         by: Committer::Alone,
@@ -40,7 +40,7 @@ fn commit(group: &str, topic: &TopicInfo, offset: u64) -> Commit {
 }
 
 /// How far a group has read each partition that it has read.
-async fn committed(broker: &Broker, group: &str) -> Vec<(TopicName, u64)> {
+pub(crate) async fn committed(broker: &Broker, group: &str) -> Vec<(TopicName, u64)> {
     let fetch = FetchOffsets {
         group: group.into(),
         by: None,
@@ -56,7 +56,7 @@ async fn committed(broker: &Broker, group: &str) -> Vec<(TopicName, u64)> {
 }
 
 /// Returns when the groups are loaded.
-async fn loaded(broker: &Broker) -> LoadProgress {
+pub(crate) async fn loaded(broker: &Broker) -> LoadProgress {
     loop {
         let progress = broker.groups().load_progress();
         if progress.loading == 0 {
@@ -66,7 +66,7 @@ async fn loaded(broker: &Broker) -> LoadProgress {
     }
 }
 
-fn join(group: &str) -> Join {
+pub(crate) fn join(group: &str) -> Join {
     Join {
         group: group.into(),
         member_id: None,
@@ -87,7 +87,7 @@ fn join(group: &str) -> Join {
     }
 }
 
-async fn try_commit(broker: &Broker, commit: Commit) {
+pub(crate) async fn try_commit(broker: &Broker, commit: Commit) {
     let results = broker.groups().commit(commit).await.unwrap();
     assert_eq!(results, [Ok(())]);
 }

@@ -7,6 +7,7 @@ mod catalog;
 mod documents;
 mod fetch;
 mod gated;
+mod group_changes;
 mod groups;
 mod held_back;
 mod lifecycle;
