@@ -8,6 +8,8 @@ mod documents;
 mod fetch;
 mod gated;
 mod group_changes;
+mod group_overview;
+mod group_seek;
 mod groups;
 mod held_back;
 mod lifecycle;
