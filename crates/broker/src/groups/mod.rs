@@ -22,10 +22,9 @@ use sapwood_group::{
 };
 use sapwood_model::{Code, PartitionId, TopicName};
 
+pub use self::changes::GroupChanges;
 pub use self::overview::{GroupOverview, MemberOverview, PartitionOverview};
 pub use self::seek::{SeekError, SeekPartitions, SeekPosition, SeekResult, SeekTarget};
-
-pub use self::changes::GroupChanges;
 use self::{changes::Watchers, machine::GroupMachine};
 use crate::{
     Broker, CreateTopicError, LoadProgress, NewTopic,
@@ -376,10 +375,10 @@ impl GroupCoordinator {
 }
 
 impl GroupRequestError {
-    /// The stable code, for all but the refusals of a group, which each protocol has its own for.
+    /// The stable code.
     pub fn code(&self) -> Code {
         match self {
-            Self::Group(_) => Code::InvalidArgument,
+            Self::Group(e) => e.code(),
             Self::Coordinator(e) => e.code(),
             Self::Topic(e) => e.code(),
         }
