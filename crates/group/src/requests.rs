@@ -207,7 +207,8 @@ pub struct ConsumerHeartbeat {
     pub member_id: Option<MemberId>,
     /// What it does.
     pub presence: Presence,
-    /// The lasting name of a static member. In each heartbeat of it.
+    /// The lasting name of a static member. Some clients say it in each heartbeat, some only when they
+    /// join or leave.
     pub instance_id: Option<InstanceId>,
     /// Who calls.
     pub client: Client,

@@ -191,8 +191,9 @@ fn find<'a>(
         }
         return Ok(Place::New);
     };
-    if member.instance_id != beat.instance_id {
-        // An id belongs to one instance, or to none, for as long as it lives.
+    // An id belongs to one instance, or to none, for as long as it lives. Who stays need not say it again.
+    let unsaid = beat.instance_id.is_none() && !joins;
+    if !unsaid && member.instance_id != beat.instance_id {
         return Err(GroupError::UnknownMember);
     }
     match (beat.presence, group.currents.get(id)) {

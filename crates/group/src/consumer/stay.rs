@@ -87,7 +87,10 @@ impl Stay<'_> {
         };
         let names = beat.subscribed_topic_names.clone();
         Cow::Owned(MemberMetadata {
-            instance_id: beat.instance_id.clone(),
+            instance_id: beat
+                .instance_id
+                .clone()
+                .or_else(|| kept.and_then(|kept| kept.instance_id.clone())),
             rack_id: said(&beat.rack_id, kept.map(|kept| &kept.rack_id)),
             client_id: beat.client.id.clone(),
             client_host: beat.client.host.clone(),

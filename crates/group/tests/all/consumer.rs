@@ -409,6 +409,34 @@ fn a_static_member_that_comes_back_gets_what_it_had_and_nobody_notices() {
 }
 
 #[test]
+fn a_static_member_need_not_say_its_instance_id_again_while_it_stays() {
+    let mut host = host();
+    let first = ConsumerHeartbeat {
+        instance_id: Some("i".into()),
+        ..joining("a", &["t"])
+    };
+    beat(&mut host, first).unwrap();
+    stay(&mut host, "a", 1, Some(set(&[0, 1, 2, 3]))).unwrap();
+    // Nor when it changes something else.
+    let other = ConsumerHeartbeat {
+        subscribed_topic_names: Some([topic("t"), topic("u")].into()),
+        ..heartbeat("a", Presence::Stay(Epoch(1)))
+    };
+    assert_eq!(epoch(&beat(&mut host, other).unwrap()), 2);
+    let pause = ConsumerHeartbeat {
+        instance_id: Some("i".into()),
+        ..heartbeat("a", Presence::Pause)
+    };
+    assert_eq!(beat(&mut host, pause).unwrap().presence, Presence::Pause);
+    // Another instance's it is not.
+    let wrong = ConsumerHeartbeat {
+        instance_id: Some("j".into()),
+        ..heartbeat("a", Presence::Stay(Epoch(2)))
+    };
+    assert_eq!(beat(&mut host, wrong), Err(GroupError::UnknownMember));
+}
+
+#[test]
 fn changes_of_topics_are_seen_with_the_next_heartbeat() {
     let mut host = host();
     join(&mut host, "a", &["t", "u"]);
