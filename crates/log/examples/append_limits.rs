@@ -234,8 +234,7 @@ fn measure(way: Way, path: &Path, size: usize, chunk: &[u8]) -> Outcome<Cost> {
                         writer.populate(start..start + POPULATE_BYTES as u64);
                     }
                     // As a batch is written: all but the length word, then the word.
-                    writer.write(start, &chunk[..8])?;
-                    writer.write(start + 12, &chunk[12..])?;
+                    writer.write(start, &[&chunk[..8], &[0; 4], &chunk[12..]])?;
                     let word = [chunk[8], chunk[9], chunk[10], chunk[11]];
                     writer.publish(start + 8, word, start + chunk.len() as u64)?;
                 }

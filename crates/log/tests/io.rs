@@ -189,8 +189,8 @@ fn published_bytes_are_in_the_file_and_unpublished_ones_are_not_readable() {
         file.allocate(0..8192).unwrap();
         let (mut writer, reader) = file.tail(kind, 1 << 20, 0).unwrap();
         writer.populate(0..8192);
-        writer.write(0, b"head").unwrap();
-        writer.write(8, b"body").unwrap();
+        writer.write(0, &[b"head"]).unwrap();
+        writer.write(8, &[b"body"]).unwrap();
         assert_eq!(reader.end(), 0);
         assert_eq!(kind_of(reader.bytes(0..1)), io::ErrorKind::InvalidInput);
         writer.publish(4, *b"WORD", 12).unwrap();
@@ -217,9 +217,9 @@ fn the_writer_stays_above_the_published_end_and_below_the_capacity() {
         let (mut writer, reader) = file.tail(kind, 8192, 100).unwrap();
         assert_eq!(reader.end(), 100);
         let refused = [
-            writer.write(99, b"x"),
-            writer.write(8192, b"x"),
-            writer.write(u64::MAX, b"x"),
+            writer.write(99, &[b"x"]),
+            writer.write(8192, &[b"x"]),
+            writer.write(u64::MAX, &[b"x"]),
             writer.publish(98, [0; 4], 200),
             writer.publish(100, [0; 4], 103),
             writer.publish(100, [0; 4], 8193),
@@ -228,7 +228,7 @@ fn the_writer_stays_above_the_published_end_and_below_the_capacity() {
             assert_eq!(kind_of(outcome), io::ErrorKind::InvalidInput);
         }
         assert_eq!(reader.end(), 100);
-        writer.write(8191, b"x").unwrap();
+        writer.write(8191, &[b"x"]).unwrap();
         let reversed = std::ops::Range { start: 60, end: 50 };
         assert_eq!(kind_of(reader.bytes(reversed)), io::ErrorKind::InvalidInput);
     }
@@ -241,7 +241,7 @@ fn slices_outlive_their_tail_and_a_removed_file() {
         let file = scratch.file("file");
         file.allocate(0..1 << 20).unwrap();
         let (mut writer, reader) = file.tail(kind, 1 << 20, 0).unwrap();
-        writer.write(4, &[7; 100_000]).unwrap();
+        writer.write(4, &[&[7; 100_000]]).unwrap();
         writer.publish(0, [7; 4], 100_004).unwrap();
         let bytes = reader.bytes(0..100_004).unwrap();
         let part = bytes.slice(50_000..);
@@ -283,7 +283,7 @@ fn readers_see_only_whole_published_batches_while_the_writer_goes_on() {
                 let start = batch * BATCH_BYTES;
                 let fill = batch as u8 | 1;
                 writer
-                    .write(start + 4, &vec![fill; BATCH_BYTES as usize - 4])
+                    .write(start + 4, &[&vec![fill; BATCH_BYTES as usize - 4]])
                     .unwrap();
                 writer
                     .publish(start, [fill; 4], start + BATCH_BYTES)

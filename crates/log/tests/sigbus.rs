@@ -29,7 +29,7 @@ fn tail(dir: &TempDir, name: &str) -> Tail {
         .unwrap();
     file.allocate(0..SIZE).unwrap();
     let (mut writer, reader) = file.tail(TailKind::Mmap, SIZE, 0).unwrap();
-    writer.write(4, &[7; SIZE as usize / 2 - 4]).unwrap();
+    writer.write(4, &[&[7; SIZE as usize / 2 - 4]]).unwrap();
     writer.publish(0, [7; 4], SIZE / 2).unwrap();
     Tail {
         file,
@@ -51,18 +51,37 @@ fn a_store_into_a_file_that_was_cut_is_an_error_and_other_mappings_go_on() {
     let mut other = tail(&dir, "other");
     cut.file.set_len(0).unwrap();
     assert!(
-        is_poisoned(cut.writer.write(SIZE / 2, &[1; 3 * 4096])),
+        is_poisoned(cut.writer.write(SIZE / 2, &[&[1; 3 * 4096]])),
         "the bytes went nowhere"
     );
     assert!(
-        is_poisoned(cut.writer.write(SIZE / 2, b"x")),
+        is_poisoned(cut.writer.write(SIZE / 2, &[b"x"])),
         "and it stays so"
     );
     assert!(is_poisoned(cut.writer.publish(SIZE / 2, [1; 4], SIZE)));
     assert!(is_poisoned(cut.reader.bytes(0..10)));
     assert_eq!(cut.reader.end(), SIZE / 2);
-    other.writer.write(SIZE / 2, b"fine").unwrap();
+    other.writer.write(SIZE / 2, &[b"fine"]).unwrap();
     assert_eq!(other.reader.bytes(0..1).unwrap().as_ref(), [7]);
+}
+
+#[test]
+fn a_long_write_into_a_file_that_was_cut_is_an_error_wherever_it_goes() {
+    install_sigbus_handler();
+    const LONG: u64 = 4 << 20; // the first half is written, the second stored
+    for position in [1 << 20, 3 << 20] {
+        let dir = TempDir::new().unwrap();
+        let file = RealDisk
+            .open(&dir.path().join("cut"), OpenMode::CreateNew)
+            .unwrap();
+        file.allocate(0..LONG).unwrap();
+        let (mut writer, reader) = file.tail(TailKind::Mmap, LONG, position).unwrap();
+        file.set_len(position).unwrap();
+        assert!(is_poisoned(writer.write(position + 4, &[&[1; 64 << 10]])));
+        assert!(is_poisoned(writer.publish(position, [1; 4], LONG)));
+        assert!(is_poisoned(reader.bytes(0..1)));
+        assert_eq!(file.len().unwrap(), position, "nothing was put there");
+    }
 }
 
 #[test]
@@ -94,7 +113,7 @@ fn a_load_from_a_file_that_was_cut_finds_zeros_and_the_next_read_an_error() {
     drop(bytes);
     // The slot of a poisoned mapping starts afresh for the next one.
     let mut reused = tail(&dir, "reused");
-    reused.writer.write(SIZE / 2, b"x").unwrap();
+    reused.writer.write(SIZE / 2, &[b"x"]).unwrap();
     assert_eq!(fresh.reader.bytes(0..1).unwrap().as_ref(), [7]);
 }
 
@@ -111,7 +130,7 @@ fn many_threads_may_run_into_holes_at_once() {
                     let bytes = cut.reader.bytes(0..SIZE / 2).unwrap();
                     cut.file.set_len(0).unwrap();
                     assert!(bytes.iter().all(|byte| *byte == 0));
-                    assert!(is_poisoned(cut.writer.write(SIZE / 2, b"x")));
+                    assert!(is_poisoned(cut.writer.write(SIZE / 2, &[b"x"])));
                 }
             });
         }
@@ -148,7 +167,7 @@ fn child_stores_without_the_handler() {
     let dir = TempDir::new().unwrap();
     let mut cut = tail(&dir, "cut");
     cut.file.set_len(0).unwrap();
-    let _ = cut.writer.write(SIZE / 2, b"x");
+    let _ = cut.writer.write(SIZE / 2, &[b"x"]);
 }
 
 #[test]
@@ -170,7 +189,7 @@ fn child_has_a_handler_of_its_own() {
     let dir = TempDir::new().unwrap();
     let mut cut = tail(&dir, "cut");
     cut.file.set_len(0).unwrap();
-    assert!(is_poisoned(cut.writer.write(SIZE / 2, b"x")));
+    assert!(is_poisoned(cut.writer.write(SIZE / 2, &[b"x"])));
     // ...anything else is not.
     kill_self();
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sapwood_log::io::tail::{check_publish, check_read, check_tail, check_write};
+use sapwood_log::io::tail::{bytes_of, check_publish, check_read, check_tail, check_write};
 use sapwood_log::io::{File, TailKind, TailReader, TailWriter};
 
 use crate::directory::InodeId;
@@ -163,9 +163,14 @@ impl SimWriter {
 }
 
 impl TailWriter for SimWriter {
-    fn write(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
-        check_write(position, bytes.len(), self.published, self.capacity)?;
-        self.put(bytes, position)
+    fn write(&mut self, position: u64, parts: &[&[u8]]) -> io::Result<()> {
+        check_write(position, bytes_of(parts), self.published, self.capacity)?;
+        let mut position = position;
+        for part in parts {
+            self.put(part, position)?;
+            position += part.len() as u64;
+        }
+        Ok(())
     }
 
     fn publish(&mut self, word_position: u64, word: [u8; 4], end: u64) -> io::Result<()> {

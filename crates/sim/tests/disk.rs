@@ -417,13 +417,13 @@ fn a_tail_shows_what_was_published_and_syncs_with_its_file() {
         disk.sync_dir(Path::new("/")).unwrap();
         file.allocate(0..PAGE_BYTES).unwrap();
         let (mut writer, reader) = file.tail(kind, 2 * PAGE_BYTES, 0).unwrap();
-        writer.write(0, b"body").unwrap();
+        writer.write(0, &[b"body"]).unwrap();
         assert!(reader.bytes(0..4).is_err());
-        writer.write(8, b"more").unwrap();
+        writer.write(8, &[b"more"]).unwrap();
         writer.publish(4, *b"word", 12).unwrap();
         assert_eq!(reader.end(), 12);
         assert_eq!(reader.bytes(0..12).unwrap().as_ref(), b"bodywordmore");
-        assert!(writer.write(11, b"x").is_err(), "readers own it");
+        assert!(writer.write(11, &[b"x"]).is_err(), "readers own it");
         file.sync_data().unwrap();
         assert_eq!(
             &survivors(&disk, 1)[0].as_ref().unwrap()[..12],
@@ -437,7 +437,7 @@ fn a_tail_shows_what_was_published_and_syncs_with_its_file() {
 fn a_store_beyond_the_end_of_the_file_is_a_bug_that_cannot_be_overlooked() {
     let (_disk, file) = disk_with_file(1);
     let (mut writer, _) = file.tail(TailKind::Mmap, 4 * PAGE_BYTES, 0).unwrap();
-    let _ = writer.write(PAGE_BYTES - 1, b"xx");
+    let _ = writer.write(PAGE_BYTES - 1, &[b"xx"]);
 }
 
 #[test]
@@ -447,7 +447,7 @@ fn a_file_cut_from_outside_is_an_error_of_its_tail() {
         .tail(TailKind::Mmap, 2 * PAGE_BYTES, PAGE_BYTES)
         .unwrap();
     disk.cut_from_outside(path(), 0).unwrap();
-    assert!(writer.write(PAGE_BYTES, b"x").is_err());
+    assert!(writer.write(PAGE_BYTES, &[b"x"]).is_err());
     assert!(reader.bytes(0..1).is_err());
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sapwood_model::Timestamp;
 
+pub(crate) use real::write_all_vectored;
 pub use real::{RealClock, RealDisk, RealEntropy};
 
 /// What a caller wants to do with a file.
@@ -241,13 +242,14 @@ pub trait File: Send + Sync + Debug {
 /// Everything at or above the published end belongs to the writer, everything below it to the readers
 /// and never changes again.
 pub trait TailWriter: Send + Debug {
-    /// Puts bytes at `position`, which is at or above the published end. No reader sees them yet.
+    /// Puts the parts, one behind the other, at `position`, which is at or above the published end. No
+    /// reader sees them yet.
     ///
     /// # Errors
     ///
     /// `InvalidInput` below the published end or above the capacity. Other errors mean that the file
     /// cannot be trusted any more (a write failed, or the file was cut under its mapping).
-    fn write(&mut self, position: u64, bytes: &[u8]) -> io::Result<()>;
+    fn write(&mut self, position: u64, parts: &[&[u8]]) -> io::Result<()>;
 
     /// Stores the four bytes of the length word after everything written before it (release), then
     /// lets readers see everything below `end`.

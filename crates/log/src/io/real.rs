@@ -216,7 +216,7 @@ impl File for RealFile {
     ) -> io::Result<(Box<dyn TailWriter>, Arc<dyn TailReader>)> {
         tail::check_tail(capacity, written)?;
         match kind {
-            TailKind::Mmap => mmap::tail(&self.file, capacity, written),
+            TailKind::Mmap => mmap::tail(Arc::clone(&self.file), capacity, written),
             TailKind::Pwrite => Ok(PwriteWriter::open(
                 Arc::clone(&self.file),
                 capacity,
@@ -240,7 +240,7 @@ pub(super) fn read_at(file: &fs::File, buf: &mut [u8], position: u64) -> io::Res
     Ok(done)
 }
 
-pub(super) fn write_all_vectored(
+pub(crate) fn write_all_vectored(
     file: &fs::File,
     bufs: &[&[u8]],
     mut position: u64,

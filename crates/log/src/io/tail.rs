@@ -75,6 +75,11 @@ pub fn check_read(range: &Range<u64>, published: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// How many bytes the parts of a [`TailWriter::write`] have together.
+pub fn bytes_of(parts: &[&[u8]]) -> usize {
+    parts.iter().map(|part| part.len()).sum()
+}
+
 fn invalid(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
@@ -94,28 +99,6 @@ pub(super) struct PwriteWriter {
     shared: Arc<Shared>,
     capacity: u64,
     published: u64,
-    /// A short write that waits for the one behind it: a batch's header, then its records. Written
-    /// apart, it would give the file a page of its own where the page cache could take a large folio.
-    waiting: Vec<u8>,
-    waiting_at: u64,
-}
-
-/// Writes that are shorter wait for the next one.
-const WAITING_BYTES_MAX: usize = 256;
-
-impl PwriteWriter {
-    /// Writes what waits, and `bytes` behind it or elsewhere.
-    fn write_with_waiting(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
-        let file = &self.shared.file;
-        if self.waiting_at + self.waiting.len() as u64 == position {
-            write_all_vectored(file, &[&self.waiting, bytes], self.waiting_at)?;
-        } else {
-            write_all_vectored(file, &[&self.waiting], self.waiting_at)?;
-            write_all_vectored(file, &[bytes], position)?;
-        }
-        self.waiting.clear();
-        Ok(())
-    }
 }
 
 impl PwriteWriter {
@@ -136,8 +119,6 @@ impl PwriteWriter {
                 shared,
                 capacity,
                 published: written,
-                waiting: Vec::with_capacity(WAITING_BYTES_MAX),
-                waiting_at: written,
             }),
             Arc::new(reader),
         )
@@ -145,21 +126,13 @@ impl PwriteWriter {
 }
 
 impl TailWriter for PwriteWriter {
-    fn write(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
-        check_write(position, bytes.len(), self.published, self.capacity)?;
-        if self.waiting.is_empty() && bytes.len() < WAITING_BYTES_MAX {
-            self.waiting_at = position;
-            self.waiting.extend_from_slice(bytes);
-            return Ok(());
-        }
-        self.write_with_waiting(position, bytes)
+    fn write(&mut self, position: u64, parts: &[&[u8]]) -> io::Result<()> {
+        check_write(position, bytes_of(parts), self.published, self.capacity)?;
+        write_all_vectored(&self.shared.file, parts, position)
     }
 
     fn publish(&mut self, word_position: u64, word: [u8; 4], end: u64) -> io::Result<()> {
         check_publish(word_position, end, self.published, self.capacity)?;
-        if !self.waiting.is_empty() {
-            self.write_with_waiting(end, &[])?;
-        }
         write_all_vectored(&self.shared.file, &[&word], word_position)?;
         self.published = end;
         self.shared.end.store(end, Ordering::Release);

@@ -24,7 +24,11 @@ const WRITE_OUT_BYTES: u64 = 2 << 20;
 /// Steps are gathered for this long: each start costs a wake-up, and what the disk takes meanwhile slows
 /// the stores down. Often enough for a checkpoint to find little to sync.
 const WRITE_OUT_INTERVAL_MS: i64 = 100;
-/// Allocations double up to this.
+/// Each allocation makes the blocks so many times as many: the page cache takes a file in large pieces
+/// only where the file is long, so a fast writer leaves the short ones behind quickly, and a slow one has
+/// no more than this times what it wrote.
+const ALLOCATION_FACTOR: u64 = 8;
+/// Until they grow by this.
 const ALLOCATION_BYTES_MAX: u64 = 32 << 20;
 
 /// How segments are laid out on the disk.
@@ -248,7 +252,7 @@ impl ActiveSegment {
             capacity,
             written_out,
             written_out_at: self.opened_at,
-            populate_at: self.position + POPULATE_BYTES,
+            populate_at: (self.position / POPULATE_BYTES + 1) * POPULATE_BYTES,
             populated_last: self.opened_at,
         });
     }
@@ -313,13 +317,13 @@ impl ActiveSegment {
         Ok(())
     }
 
-    /// The next step to allocate, when less than half a step is left.
+    /// The next step to allocate, when less than half of what was allocated is left, or half a step.
     pub(crate) fn allocation_due(&self) -> Option<Range<u64>> {
         let open = self.open.as_ref()?;
         let step = next_allocation(open.allocated, open.capacity);
         let left = open.allocated - self.position;
-        (step > open.allocated && left < (step - open.allocated) / 2)
-            .then_some(open.allocated..step)
+        let enough = open.allocated.min(step - open.allocated) / 2;
+        (step > open.allocated && left < enough).then_some(open.allocated..step)
     }
 
     /// A range from [`ActiveSegment::allocation_due`] has its blocks.
@@ -360,9 +364,7 @@ impl ActiveSegment {
             .try_into()
             .expect("4 bytes");
         head[LENGTH_POSITION..LENGTH_POSITION + 4].fill(0);
-        open.writer.write(start, &head)?;
-        open.writer
-            .write(start + HEADER_BYTES as u64, batch.record_bytes())?;
+        open.writer.write(start, &[&head, batch.record_bytes()])?;
         let end = start + batch.size_bytes() as u64;
         open.writer
             .publish(start + LENGTH_POSITION as u64, length_word, end)?;
@@ -406,11 +408,17 @@ impl OpenTail {
     }
 }
 
-/// Where the next allocation ends: 64 KiB, doubling, then steps of 32 MiB, never past `capacity`.
+/// Where the next allocation ends: 64 KiB, 512 KiB, 4 MiB, then steps of 32 MiB, never past `capacity`.
 fn next_allocation(allocated: u64, capacity: u64) -> u64 {
-    let step = allocated.clamp(ALLOCATION_BYTES_MIN, ALLOCATION_BYTES_MAX);
+    let mut end = ALLOCATION_BYTES_MIN;
+    while end <= allocated && end < ALLOCATION_BYTES_MAX {
+        end *= ALLOCATION_FACTOR;
+    }
     // A cut segment goes on at an odd place: its steps end where the others' do.
-    ((allocated + step) / ALLOCATION_BYTES_MIN * ALLOCATION_BYTES_MIN).min(capacity)
+    if end <= allocated {
+        end = (allocated / ALLOCATION_BYTES_MAX + 1) * ALLOCATION_BYTES_MAX;
+    }
+    end.min(capacity)
 }
 
 #[cfg(test)]
@@ -418,16 +426,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn allocations_double_from_64_kib_to_steps_of_32_mib() {
+    fn allocations_grow_eightfold_from_64_kib_to_steps_of_32_mib() {
         let mut ends = vec![0];
-        while ends.len() < 14 {
+        while ends.len() < 7 {
             ends.push(next_allocation(ends[ends.len() - 1], 1 << 30));
         }
         let kib: Vec<u64> = ends.iter().map(|end| end >> 10).collect();
-        assert_eq!(kib[..5], [0, 64, 128, 256, 512]);
-        assert_eq!(kib[10..], [32 << 10, 64 << 10, 96 << 10, 128 << 10]);
+        let mib = 1 << 10;
+        assert_eq!(kib, [0, 64, 512, 4 * mib, 32 * mib, 64 * mib, 96 * mib]);
         assert_eq!(next_allocation(1000, 1 << 30), 64 << 10);
         assert_eq!(next_allocation((64 << 10) - 1, 1 << 30), 64 << 10);
+        assert_eq!(next_allocation((5 << 20) + 1, 1 << 30), 32 << 20);
+        assert_eq!(next_allocation((33 << 20) + 1, 1 << 30), 64 << 20);
         assert_eq!(next_allocation(1000, 1500), 1500);
         assert_eq!(next_allocation(1500, 1500), 1500);
     }

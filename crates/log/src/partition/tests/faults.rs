@@ -183,10 +183,10 @@ struct FaultyWriter {
 }
 
 impl TailWriter for FaultyWriter {
-    fn write(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, position: u64, parts: &[&[u8]]) -> io::Result<()> {
         fail_if(&self.faults.tail_write)?;
-        self.faults.stores.lock().push((position, bytes.to_vec()));
-        self.writer.write(position, bytes)
+        self.faults.stores.lock().push((position, parts.concat()));
+        self.writer.write(position, parts)
     }
     fn publish(&mut self, word_position: u64, word: [u8; 4], end: u64) -> io::Result<()> {
         self.faults
