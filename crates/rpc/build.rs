@@ -4,12 +4,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "sapwood/v1/error.proto",
     "sapwood/v1/record.proto",
     "sapwood/v1/produce.proto",
     "sapwood/v1/fetch.proto",
     "sapwood/v1/topic.proto",
+    "sapwood/v1/group.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -44,7 +44,7 @@ impl Client {
         }
     }
 
-    /// Manages topics, and reads and writes single records and batches.
+    /// Manages topics and groups, and reads and writes single records and batches.
     pub fn admin(&self) -> Admin {
         Admin::new(Arc::clone(&self.connections))
     }

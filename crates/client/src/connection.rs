@@ -9,6 +9,7 @@ use std::{
 };
 
 use sapwood_model::Code;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::Error;
@@ -74,7 +75,8 @@ impl Connections {
     }
 
     /// Runs one unary call with the request timeout, on the next addresses too when one cannot be
-    /// reached. A call whose connection broke is tried again only when `repeatable`.
+    /// reached. A call whose connection broke is tried again only when `repeatable`; one that met a
+    /// group that is being loaded, which has done nothing, for as long as the request timeout.
     pub(crate) async fn call<T, C, F>(&self, repeatable: bool, mut call: C) -> Result<T, Error>
     where
         C: FnMut(Channel) -> F,
@@ -85,6 +87,8 @@ impl Connections {
         } else {
             self.channels.len()
         };
+        let deadline = Instant::now() + self.request_timeout;
+        let mut backoff = Backoff::new(seed());
         loop {
             let address = self.address();
             let error = match tokio::time::timeout(self.request_timeout, call(self.channel())).await
@@ -93,6 +97,13 @@ impl Connections {
                 Ok(Err(status)) => {
                     let never_sent = was_never_sent(&status);
                     let error = at_address(status.into(), address);
+                    if error.code() == Code::Loading {
+                        let at = Instant::now() + backoff.next();
+                        if at < deadline {
+                            tokio::time::sleep_until(at).await;
+                            continue;
+                        }
+                    }
                     if !error.is_transport() || !(repeatable || never_sent) {
                         return Err(error);
                     }

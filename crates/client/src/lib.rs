@@ -29,8 +29,10 @@ mod producer;
 mod types;
 
 pub use admin::{
-    Admin, Append, Appended, ConfigChange, ConfigEntry, NewTopic, OffsetAnswer, OffsetQuery,
-    Partition, RawBatch, ReadRun, Topic, TopicDescription,
+    Admin, Append, Appended, CommittedOffset, ConfigChange, ConfigEntry, Group, GroupDescription,
+    GroupKind, GroupListing, GroupMember, GroupPartition, GroupState, NewTopic, OffsetAnswer,
+    OffsetQuery, Partition, PartitionOffset, RawBatch, ReadRun, SeekPartitions, SeekResult,
+    SeekTarget, SeekTo, Topic, TopicDescription, TopicPartition,
 };
 pub use client::{Client, ClientBuilder};
 pub use consumer::{Assignment, Consumer, ConsumerBuilder};

@@ -3,9 +3,9 @@
 use std::fmt::Display;
 
 use sapwood_broker::{
-    AlterTopicError, AppendError, BudgetError, CreateTopicError, FetchError, LookupError,
-    LookupReadError, OfflineReason, ProduceError, ProducerIdError, ReadError, TopicConfigError,
-    TrimError,
+    AlterTopicError, AppendError, BudgetError, CreateTopicError, FetchError, GroupRequestError,
+    LookupError, LookupReadError, OfflineReason, ProduceError, ProducerIdError, ReadError,
+    SeekError, TopicConfigError, TrimError, group::GroupError,
 };
 use sapwood_model::{Code, PartitionId};
 use sapwood_rpc::{status, v1};
@@ -83,6 +83,8 @@ fn is_retriable(code: Code) -> bool {
             | Code::Overloaded
             | Code::Draining
             | Code::Loading
+            | Code::StaleMemberEpoch
+            | Code::GroupRebalancing
             | Code::StorageFull
             | Code::ReadOnly
             | Code::TooFewDescriptors
@@ -103,13 +105,30 @@ fn grpc_code(code: Code) -> tonic::Code {
         | Code::RecordTooLarge
         | Code::CorruptBatch
         | Code::InvalidTimestamp
-        | Code::InvalidRecord => Grpc::InvalidArgument,
-        Code::UnknownTopic | Code::UnknownPartition => Grpc::NotFound,
-        Code::TopicExists => Grpc::AlreadyExists,
+        | Code::InvalidRecord
+        | Code::InvalidGroupId
+        | Code::UnknownAssignor
+        | Code::InvalidTopicRegex
+        | Code::OffsetMetadataTooLarge => Grpc::InvalidArgument,
+        Code::UnknownTopic | Code::UnknownPartition | Code::UnknownGroup | Code::UnknownMember => {
+            Grpc::NotFound
+        }
+        Code::TopicExists | Code::InstanceInUse => Grpc::AlreadyExists,
         Code::OffsetOutOfRange => Grpc::OutOfRange,
-        Code::ExpectedEndConflict | Code::ProducerFenced => Grpc::Aborted,
-        Code::OutOfSequence | Code::ReadOnly => Grpc::FailedPrecondition,
-        Code::Overloaded | Code::StorageFull | Code::TooFewDescriptors => Grpc::ResourceExhausted,
+        Code::ExpectedEndConflict
+        | Code::ProducerFenced
+        | Code::MemberFenced
+        | Code::StaleMemberEpoch
+        | Code::InstanceFenced
+        | Code::GroupRebalancing => Grpc::Aborted,
+        Code::OutOfSequence
+        | Code::ReadOnly
+        | Code::GroupNotEmpty
+        | Code::OtherGroupKind
+        | Code::GroupReadsTopic => Grpc::FailedPrecondition,
+        Code::Overloaded | Code::StorageFull | Code::TooFewDescriptors | Code::GroupFull => {
+            Grpc::ResourceExhausted
+        }
         Code::TimedOut => Grpc::DeadlineExceeded,
         Code::Draining | Code::Loading | Code::Unreachable | Code::PartitionOffline => {
             Grpc::Unavailable
@@ -196,6 +215,51 @@ impl From<ProducerIdError> for Failure {
 impl From<BudgetError> for Failure {
     fn from(error: BudgetError) -> Self {
         Self::new(error.code(), &error)
+    }
+}
+
+impl From<GroupError> for Failure {
+    fn from(error: GroupError) -> Self {
+        let failure = Self::new(error.code(), &error);
+        match error {
+            GroupError::UnknownPartition { topic, partition } => {
+                failure.about(topic.as_str(), partition)
+            }
+            GroupError::SubscribedToTopic { topic } => failure.field("topic", topic),
+            _ => failure,
+        }
+    }
+}
+
+impl From<GroupRequestError> for Failure {
+    fn from(error: GroupRequestError) -> Self {
+        match error {
+            GroupRequestError::Group(error) => error.into(),
+            GroupRequestError::Coordinator(_) | GroupRequestError::Topic(_) => {
+                Self::new(error.code(), &error)
+            }
+        }
+    }
+}
+
+impl From<SeekError> for Failure {
+    fn from(error: SeekError) -> Self {
+        let failure = Self::new(error.code(), &error);
+        match error {
+            SeekError::Group(error) => error.into(),
+            SeekError::Lookup(error) => error.into(),
+            SeekError::Read { partition, .. }
+            | SeekError::NothingCommitted { partition }
+            | SeekError::Twice { partition } => {
+                failure.about(partition.topic.as_str(), partition.partition)
+            }
+            SeekError::OutOfRange {
+                partition, bounds, ..
+            } => failure
+                .about(partition.topic.as_str(), partition.partition)
+                .field("log_start_offset", bounds.log_start)
+                .field("log_end_offset", bounds.high_watermark),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod options;
 mod serve;
 
 mod fetch;
+mod groups;
 mod produce;
 mod topics;
 

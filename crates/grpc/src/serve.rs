@@ -7,8 +7,8 @@ use sapwood_broker::{Broker, ConnectionBudget, Status as BrokerStatus};
 use sapwood_rpc::{
     FILE_DESCRIPTOR_SET,
     v1::{
-        fetch_service_server::FetchServiceServer, produce_service_server::ProduceServiceServer,
-        topic_service_server::TopicServiceServer,
+        fetch_service_server::FetchServiceServer, group_service_server::GroupServiceServer,
+        produce_service_server::ProduceServiceServer, topic_service_server::TopicServiceServer,
     },
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,6 +21,7 @@ use crate::{
     GrpcOptions,
     cut::{Cuttable, Peer},
     fetch::FetchApi,
+    groups::GroupApi,
     produce::ProduceApi,
     topics::TopicApi,
 };
@@ -98,6 +99,9 @@ where
     let topics = TopicApi {
         broker: broker.clone(),
     };
+    let groups = GroupApi {
+        broker: broker.clone(),
+    };
     let router = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -113,7 +117,8 @@ where
         )
         // A batch is returned whole, however large it is.
         .add_service(FetchServiceServer::new(fetch).max_encoding_message_size(usize::MAX))
-        .add_service(TopicServiceServer::new(topics).max_encoding_message_size(usize::MAX));
+        .add_service(TopicServiceServer::new(topics).max_encoding_message_size(usize::MAX))
+        .add_service(GroupServiceServer::new(groups).max_encoding_message_size(usize::MAX));
 
     let budgets = broker.clone();
     let connections = incoming.map(|connection| {
@@ -155,6 +160,7 @@ async fn report_health(health: &HealthReporter, status: ServingStatus) {
         <ProduceServiceServer<ProduceApi> as NamedService>::NAME,
         <FetchServiceServer<FetchApi> as NamedService>::NAME,
         <TopicServiceServer<TopicApi> as NamedService>::NAME,
+        <GroupServiceServer<GroupApi> as NamedService>::NAME,
     ];
     for service in services {
         health.set_service_status(service, status).await;

@@ -1,6 +1,8 @@
-//! Topics, offsets, and single records and batches.
+//! Topics, groups, offsets, and single records and batches.
 
 mod convert;
+mod group_types;
+mod groups;
 mod types;
 
 use std::sync::Arc;
@@ -24,12 +26,16 @@ use convert::{
 };
 
 pub(crate) use convert::acks_into;
+pub use group_types::{
+    CommittedOffset, Group, GroupDescription, GroupKind, GroupListing, GroupMember, GroupPartition,
+    GroupState, PartitionOffset, SeekPartitions, SeekResult, SeekTarget, SeekTo, TopicPartition,
+};
 pub use types::{
     Append, Appended, ConfigChange, ConfigEntry, NewTopic, OffsetAnswer, OffsetQuery, Partition,
     RawBatch, ReadRun, Topic, TopicDescription,
 };
 
-/// Manages topics, and reads and writes single records and batches. Cheap to clone. Every call is
+/// Manages topics and groups, and reads and writes single records and batches. Cheap to clone. Every call is
 /// one request with the client's request timeout; nothing is retried but reading calls whose
 /// connection broke.
 ///
