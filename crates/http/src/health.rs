@@ -1,11 +1,14 @@
 //! What `/livez` and `/readyz` know: how far the start is, and whether the broker drains.
+//!
+//! A broker serves as soon as its logs are recovered. Its groups are loaded meanwhile: a request that
+//! needs one of them is told to come again, so whoever sends traffic by `/readyz` waits for them too.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use sapwood_broker::Broker;
+use sapwood_broker::{Broker, LoadProgress};
 use serde::Serialize;
 
 /// How far recovery is.
@@ -17,6 +20,31 @@ pub struct RecoveryProgress {
     pub partitions_total: u64,
     /// Bytes read and written again so far.
     pub bytes_done: u64,
+}
+
+/// How far the consumer groups are loaded.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LoadingProgress {
+    /// Partitions of `__consumer_offsets` that are loaded, or could not be.
+    pub partitions_done: usize,
+    /// Partitions that there are.
+    pub partitions_total: usize,
+    /// Offsets that were replayed so far.
+    pub offsets_done: u64,
+    /// Offsets that are known to have to be.
+    pub offsets_total: u64,
+}
+
+impl From<LoadProgress> for LoadingProgress {
+    fn from(progress: LoadProgress) -> Self {
+        let done = progress.loaded + progress.failed;
+        Self {
+            partitions_done: done,
+            partitions_total: done + progress.loading,
+            offsets_done: progress.replayed,
+            offsets_total: progress.offsets,
+        }
+    }
 }
 
 /// What `/readyz` answers: 200 when ready, else 503, each with this as JSON.
@@ -31,18 +59,28 @@ pub enum Readiness {
         /// Seconds since the start.
         elapsed_seconds: f64,
     },
+    /// Requests are served, but for those of consumer groups that are yet to be loaded.
+    Loading {
+        /// How far.
+        #[serde(flatten)]
+        progress: LoadingProgress,
+        /// Seconds since the start.
+        elapsed_seconds: f64,
+    },
     /// Requests are served.
     Ready,
     /// What was accepted is finished, and nothing new is taken.
     Draining,
 }
 
-/// The state of one process, from its start to its end. It only moves forward: recovering, ready,
-/// draining.
+/// The state of one process, from its start to its end. It only moves forward: recovering, loading,
+/// ready, draining.
 pub struct Health {
     started: Instant,
     progress: Box<dyn Fn() -> RecoveryProgress + Send + Sync>,
     broker: OnceLock<(Broker, Duration)>,
+    /// The groups were loaded once; a topic of groups that is made later does not count.
+    loaded: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -64,18 +102,33 @@ impl Health {
             started: Instant::now(),
             progress: Box::new(progress),
             broker: OnceLock::new(),
+            loaded: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         })
     }
 
-    /// Recovery is over and `broker` serves.
+    /// Recovery is over and `broker` serves; its groups may still be loading.
     ///
     /// # Panics
     ///
     /// When it was called before.
     pub fn ready(&self, broker: Broker) {
+        self.is_loading(&broker);
         let set = self.broker.set((broker, self.started.elapsed()));
         assert!(set.is_ok(), "a process becomes ready once");
+    }
+
+    /// How far the groups are loaded, until they are.
+    fn is_loading(&self, broker: &Broker) -> Option<LoadingProgress> {
+        if self.loaded.load(Ordering::Relaxed) {
+            return None;
+        }
+        let progress = broker.groups().load_progress();
+        if progress.loading == 0 {
+            self.loaded.store(true, Ordering::Relaxed);
+            return None;
+        }
+        Some(progress.into())
     }
 
     /// The process takes nothing new any more.
@@ -89,7 +142,13 @@ impl Health {
             return Readiness::Draining;
         }
         match self.broker.get() {
-            Some(_) => Readiness::Ready,
+            Some((broker, _)) => match self.is_loading(broker) {
+                None => Readiness::Ready,
+                Some(progress) => Readiness::Loading {
+                    progress,
+                    elapsed_seconds: self.started.elapsed().as_secs_f64(),
+                },
+            },
             None => Readiness::Recovering {
                 progress: (self.progress)(),
                 elapsed_seconds: self.started.elapsed().as_secs_f64(),

@@ -10,6 +10,6 @@ mod metrics;
 mod routes;
 
 pub use connections::{ConnectionCounters, ConnectionEnd};
-pub use health::{Health, Readiness, RecoveryProgress};
+pub use health::{Health, LoadingProgress, Readiness, RecoveryProgress};
 pub use metrics::{ApiRequests, Metrics, ProtocolRequests};
 pub use routes::Http;

@@ -92,7 +92,9 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     let readiness = shared.health.readiness();
     let status = match readiness {
         Readiness::Ready => StatusCode::OK,
-        Readiness::Recovering { .. } | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        Readiness::Recovering { .. } | Readiness::Loading { .. } | Readiness::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     };
     (status, Json(readiness)).into_response()
 }

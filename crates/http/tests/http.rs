@@ -174,6 +174,40 @@ async fn readiness_goes_from_progress_to_ready_to_draining_while_liveness_stays(
     assert_eq!(served.get("/metrics").await.0, 200);
 }
 
+/// On one thread: what loads the groups has not run yet when the broker is there.
+#[tokio::test]
+async fn readiness_waits_for_the_groups_with_progress() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let first = broker(&folder).await;
+    first.groups().prepare().await.expect("makes the topic");
+    first.drain_and_close().await.expect("closes");
+    drop(first);
+
+    let broker = broker(&folder).await;
+    let served = Served::new(true).await;
+    served.health.ready(broker.clone());
+    let readiness = served.health.readiness();
+    let Readiness::Loading { progress, .. } = readiness else {
+        panic!("{readiness:?}");
+    };
+    assert_eq!(
+        (progress.partitions_done, progress.partitions_total),
+        (0, 16)
+    );
+    let json = serde_json::to_string(&readiness).expect("is JSON");
+    let expected = r#"{"status":"loading","partitions_done":0,"partitions_total":16,"#;
+    assert!(json.starts_with(expected), "{json}");
+    loop {
+        let (status, _, body) = served.get("/readyz").await;
+        if status == 200 {
+            assert_eq!(body, r#"{"status":"ready"}"#);
+            break;
+        }
+        assert!(body.contains(r#""status":"loading""#), "{body}");
+    }
+    broker.drain_and_close().await.expect("closes");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn other_paths_and_methods_are_refused() {
     let served = Served::new(true).await;

@@ -99,6 +99,7 @@ impl Sources {
                 "recovering",
                 matches!(readiness, Readiness::Recovering { .. }),
             ),
+            ("loading", matches!(readiness, Readiness::Loading { .. })),
             ("ready", matches!(readiness, Readiness::Ready)),
             ("draining", matches!(readiness, Readiness::Draining)),
         ];
