@@ -5,8 +5,9 @@
 //! cargo run --release -p sapwood-log --example append_segments -- [DIRECTORY [ROUNDS [MIB [WAY]]]]
 //! ```
 //!
-//! Every round runs every way (or those whose name has WAY in it) once, in turn, each into new files that are removed afterwards; what is
-//! printed are medians. Everything is synced before it is removed, so that each way finds the same
+//! Every round runs every way (or those whose name has WAY in it) once, in turn, each into new files that
+//! are removed afterwards; what is printed are medians, and of the ratios of each round the median: what
+//! disturbs a machine for a second disturbs both sides of it. Everything is synced before it is removed, so that each way finds the same
 //! kind of free memory. The bare loops have their blocks allocated before; the partition (durability os,
 //! segments of 1 GiB) allocates, indexes, starts write-out and rolls as it does in production, with its
 //! store's threads running. `thread` is the CPU time of the appending thread, `process` that of all.
@@ -124,24 +125,32 @@ fn main() -> Outcome<()> {
         bytes >> 20
     );
     let gigabytes = bytes as f64 / 1e9;
-    let mut best_bare: f64 = 0.0;
-    for ((name, way), costs) in WAYS
-        .iter()
-        .zip(costs)
-        .filter(|(_, costs)| !costs.is_empty())
-    {
-        let rate = gigabytes / median(&costs, |cost| cost.wall);
+    let measured = || {
+        WAYS.iter()
+            .zip(&costs)
+            .filter(|(_, costs)| !costs.is_empty())
+    };
+    let bare = measured().filter(|((_, way), _)| matches!(way, Way::Mapped { .. }));
+    let best_bare = bare.min_by_key(|(_, costs)| median(costs.iter().map(|cost| cost.wall)));
+    for ((name, way), costs) in measured() {
+        let wall = median(costs.iter().map(|cost| cost.wall));
         let best = costs.iter().map(|cost| cost.wall).min().unwrap_or_default();
-        let best = gigabytes / best.as_secs_f64();
-        let thread = median(&costs, |cost| cost.thread) / gigabytes;
-        let process = median(&costs, |cost| cost.process) / gigabytes;
+        let rate = |time: Duration| gigabytes / time.as_secs_f64();
+        let thread = median(costs.iter().map(|cost| cost.thread)).as_secs_f64() / gigabytes;
+        let process = median(costs.iter().map(|cost| cost.process)).as_secs_f64() / gigabytes;
         print!(
-            "  {name:24} {rate:6.2} GB/s ({best:5.2} best)  {thread:6.3} thread  {process:6.3} process CPU s/GB"
+            "  {name:24} {:6.2} GB/s ({:5.2} best)  {thread:6.3} thread  {process:6.3} process CPU s/GB",
+            rate(wall),
+            rate(best)
         );
-        match way {
-            Way::Mapped { .. } => best_bare = best_bare.max(rate),
-            Way::Partition { .. } => print!("  {:5.2} of the best bare stores", rate / best_bare),
-            Way::Pwrite => {}
+        if let (Way::Partition { .. }, Some((_, bare))) = (way, best_bare) {
+            let of_medians = median(bare.iter().map(|cost| cost.wall)).div_duration_f64(wall);
+            let pairs = bare.iter().zip(costs);
+            let ratios = pairs.map(|(bare, cost)| bare.wall.div_duration_f64(cost.wall));
+            let mut ratios: Vec<f64> = ratios.collect();
+            ratios.sort_by(f64::total_cmp);
+            let of_rounds = ratios[ratios.len() / 2];
+            print!("  {of_medians:5.2} of the best bare stores, {of_rounds:.2} round by round");
         }
         println!();
     }
@@ -167,10 +176,10 @@ fn batch() -> Outcome<Batch> {
     Ok(batch)
 }
 
-fn median(costs: &[Cost], of: impl Fn(&Cost) -> Duration) -> f64 {
-    let mut times: Vec<Duration> = costs.iter().map(of).collect();
+fn median(times: impl Iterator<Item = Duration>) -> Duration {
+    let mut times: Vec<Duration> = times.collect();
     times.sort();
-    times[times.len() / 2].as_secs_f64()
+    times[times.len() / 2]
 }
 
 fn partition(dir: &Path, tail: TailKind, bytes: usize, batch: &Batch) -> Outcome<Cost> {
