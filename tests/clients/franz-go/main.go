@@ -1,6 +1,8 @@
 // The checks of ../README.md with franz-go, a client in Go.
 //
 //	checks HOST:PORT PREFIX
+//
+// With group it is the member of a group in group.go instead.
 package main
 
 import (
@@ -35,6 +37,10 @@ var codecs = map[string]kgo.CompressionCodec{
 }
 
 func main() {
+	if os.Args[1] == "group" {
+		runGroup(os.Args[2:])
+		return
+	}
 	// Answers are kept for so long, 5 s if nothing is said; deleted topics would stay that long.
 	client, err := kgo.NewClient(kgo.SeedBrokers(os.Args[1]), kgo.MetadataMinAge(20*time.Millisecond))
 	must(err)
