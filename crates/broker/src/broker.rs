@@ -252,6 +252,7 @@ impl Broker {
             let mut status = core.gate.watch();
             // The sender lives in the core.
             let _ = status.wait_for(|status| *status == Status::Closed).await;
+            core.groups.ended().await;
             return Ok(());
         }
         info!(in_progress = core.gate.in_progress(), "draining");
@@ -447,6 +448,8 @@ impl Core {
             }
         }
         self.gate.finish();
+        // They end by that, and let go of the directory.
+        self.groups.ended().await;
         match closed {
             Some(Ok(())) => {
                 info!("closed the broker");

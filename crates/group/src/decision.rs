@@ -28,8 +28,9 @@ pub enum Event {
     Timer(TimerKey),
     /// The log has been replayed. Comes once, before any other event: sessions start anew.
     Loaded,
-    /// Topics have been deleted: what was committed for them goes too, in every group. That may be more
-    /// records than fit into one batch; these may also be appended and applied in several.
+    /// Topics have been deleted: what was committed for them goes too, in every group; but not what was
+    /// committed since for new topics of the same names. That may be more records than fit into one
+    /// batch; these may also be appended and applied in several.
     TopicsDeleted(Vec<TopicName>),
 }
 
@@ -128,7 +129,6 @@ impl Effect {
             | Soft::ConsumerSession { .. }
             | Soft::Revoking { .. }
             | Soft::TopicsSeen { .. }
-            | Soft::Emptied { .. }
             | Soft::Loaded { .. } => None,
         }
     }
@@ -164,8 +164,6 @@ pub(crate) enum Soft {
     },
     /// A group of the newer kind has looked at the topics of this version.
     TopicsSeen { group: GroupId, version: u64 },
-    /// A group of the newer kind has lost its last member.
-    Emptied { group: GroupId, at: Timestamp },
     /// Sessions start at this time.
     Loaded { at: Timestamp },
 }

@@ -200,8 +200,7 @@ impl Group {
     /// commits if that was later; those of a group that never had members from their commits. While there
     /// are members only offsets of topics that none of them reads can expire, from their commits. An
     /// expiry that came with the commit goes before all that. Unlike in Kafka the offsets of an empty
-    /// group of the newer kind, too, are kept from when it became empty; its records do not say when
-    /// that was, so after a restart from there.
+    /// group of the newer kind, too, are kept from when it became empty.
     pub(crate) fn expired(
         &self,
         id: &GroupId,
@@ -213,7 +212,7 @@ impl Group {
         let empty_since = match &self.kind {
             Kind::Plain => None,
             Kind::Classic { live, .. } => live.since.filter(|_| live.protocol_type.is_some()),
-            Kind::Consumer(group) => group.soft.empty_since,
+            Kind::Consumer(group) => group.empty_since(),
         };
         let empty = self.is_empty();
         // A rebalance decides who reads what.

@@ -6,8 +6,8 @@ use sapwood_model::{Timestamp, TopicName};
 
 use crate::{
     CallId, ClassicDescription, ConsumerDescription, ConsumerHeartbeat, Context, Decision, Effect,
-    Event, FetchOffsets, FetchedOffset, GROUP_ID_BYTES_MAX, GroupError, GroupId, Heartbeat, Listed,
-    Presence, Record, Reply, Request, Settings, TimerKey, TimerKind,
+    Event, FetchOffsets, FetchedOffset, GROUP_ID_BYTES_MAX, GroupError, GroupId, Heartbeat, Leave,
+    Listed, Presence, Record, Reply, Request, Settings, TimerKey, TimerKind, Topics,
     classic::{self, ClassicGroup, Turn},
     consumer::{self, ConsumerGroup},
     decision::Soft,
@@ -44,7 +44,7 @@ impl Groups {
             Event::Call(call, request) => self.call(context, call, request),
             Event::Timer(key) => self.timer(context, &key),
             Event::Loaded => self.loaded(context.now),
-            Event::TopicsDeleted(topics) => self.topics_deleted(&topics),
+            Event::TopicsDeleted(names) => self.topics_deleted(context, &names),
         }
     }
 
@@ -124,11 +124,6 @@ impl Groups {
                     group.saw_topics(version);
                 }
             }
-            Soft::Emptied { group, at } => {
-                if let Some(Kind::Consumer(group)) = self.kind_mut(&group) {
-                    group.soft.empty_since = Some(at);
-                }
-            }
             Soft::Loaded { at } => {
                 let session_timeout_ms = self.settings.consumer_session_timeout_ms;
                 for group in self.groups.values_mut() {
@@ -177,8 +172,7 @@ impl Groups {
                 )
             }
             Request::Leave(leave) => {
-                let turn = self.classic(context, &leave.group);
-                let decided = turn.map(|turn| turn.leave(call, &leave));
+                let decided = self.leave(context, call, &leave);
                 let decided = decided.map_err(|error| Reply::Leave(Err(error)));
                 (leave.group, decided)
             }
@@ -285,6 +279,21 @@ impl Groups {
         classic::heartbeat(self.live(&beat.group)?, context, call, beat)
     }
 
+    fn leave(
+        &self,
+        context: &Context<'_>,
+        call: CallId,
+        leave: &Leave,
+    ) -> Result<Decision, GroupError> {
+        match self.groups.get(&leave.group).map(|group| &group.kind) {
+            Some(Kind::Consumer(group)) => Ok(consumer::leave(group, context, call, leave)),
+            _ => {
+                let turn = self.classic(context, &leave.group)?;
+                Ok(turn.leave(call, leave))
+            }
+        }
+    }
+
     fn consumer_heartbeat(
         &self,
         context: &Context<'_>,
@@ -318,7 +327,7 @@ impl Groups {
             return Err(GroupError::NonEmptyGroup);
         }
         let mut out = Decision::reply(call, Reply::DeleteGroup(Ok(())));
-        out.records.extend(offsets::tombstones(group, id, None));
+        out.records.extend(offsets::tombstones(group, id));
         forget(group, id, &mut out);
         Ok(out)
     }
@@ -407,27 +416,33 @@ impl Groups {
         out
     }
 
-    fn topics_deleted(&self, topics: &[TopicName]) -> Decision {
+    fn topics_deleted(&self, context: &Context<'_>, names: &[TopicName]) -> Decision {
         let mut out = Decision::default();
-        for topic in topics {
-            let ids = self.by_topic.get(topic).into_iter().flatten();
+        for name in names {
+            // Another topic may have the name by now, and offsets of its own.
+            let now = context.topics.named(name);
+            let ids = self.by_topic.get(name).into_iter().flatten();
             for (id, group) in ids.filter_map(|id| self.groups.get_key_value(id)) {
-                out.records
-                    .extend(offsets::tombstones(group, id, Some(topic)));
+                out.records.extend(offsets::stale(group, id, name, now));
             }
         }
         out
     }
 
-    /// How far a group has read. Changes nothing; what it returns may be shown once everything
-    /// appended so far is durable.
+    /// How far a group has read, of the topics that there are: an offset of a topic that was deleted
+    /// does not count, even before [`Event::TopicsDeleted`] and where another topic has the name by now.
+    /// Changes nothing; what it returns may be shown once everything appended so far is durable.
     ///
     /// # Errors
     /// [`GroupError::InvalidGroupId`], [`GroupError::UnknownMember`] and
     /// [`GroupError::StaleMemberEpoch`].
-    pub fn fetch_offsets(&self, request: FetchOffsets) -> Result<Vec<FetchedOffset>, GroupError> {
+    pub fn fetch_offsets(
+        &self,
+        topics: &dyn Topics,
+        request: FetchOffsets,
+    ) -> Result<Vec<FetchedOffset>, GroupError> {
         check_length(&request.group)?;
-        offsets::fetch(self.groups.get(&request.group), request)
+        offsets::fetch(self.groups.get(&request.group), topics, request)
     }
 
     /// Every group, by name.

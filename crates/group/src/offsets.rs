@@ -1,10 +1,13 @@
 //! Committed offsets: saying, asking and forgetting how far a group has read.
 
-use sapwood_model::{PartitionId, TopicPartition};
+use std::collections::HashMap;
+
+use sapwood_model::{PartitionId, TopicName, TopicPartition};
 
 use crate::{
     CallId, Commit, CommitOffset, CommittedOffset, Committer, Context, Decision, DeleteOffsets,
-    Effect, Epoch, FetchOffsets, Generation, GroupError, GroupId, Record, Reply, Settings,
+    Effect, Epoch, FetchOffsets, Generation, GroupError, GroupId, Record, Reply, Settings, Topic,
+    Topics,
     decision::Soft,
     group::{Group, Kind},
 };
@@ -36,12 +39,14 @@ pub(crate) fn commit(
     let mut results = Vec::with_capacity(commit.offsets.len());
     for offset in commit.offsets {
         let checked = check_offset(settings, context, &offset);
-        if checked.is_ok() {
+        if let Ok(topic) = checked {
             out.records.push(Record::Offset {
                 group: commit.group.clone(),
                 topic: offset.partition.topic,
                 partition: offset.partition.partition,
                 value: Some(CommittedOffset {
+                    // Kafka's schemas have no room for both.
+                    topic_id: offset.expire_timestamp.is_none().then_some(topic.id),
                     offset: offset.offset,
                     leader_epoch: offset.leader_epoch,
                     metadata: offset.metadata,
@@ -50,7 +55,7 @@ pub(crate) fn commit(
                 }),
             });
         }
-        results.push(checked);
+        results.push(checked.map(|_| ()));
     }
     out.replies.push((call, Reply::Commit(Ok(results))));
     Ok(out)
@@ -108,20 +113,20 @@ fn check_offset(
     settings: &Settings,
     context: &Context<'_>,
     offset: &CommitOffset,
-) -> Result<(), GroupError> {
+) -> Result<Topic, GroupError> {
     let TopicPartition { topic, partition } = &offset.partition;
     let known = context.topics.named(topic);
-    if known.is_none_or(|known| partition.0 >= known.partitions) {
+    let Some(known) = known.filter(|known| partition.0 < known.partitions) else {
         return Err(GroupError::UnknownPartition {
             topic: topic.clone(),
             partition: *partition,
         });
-    }
+    };
     let (length, limit) = (offset.metadata.len(), settings.offset_metadata_bytes_max);
     if length > limit {
         return Err(GroupError::MetadataTooLarge { length, limit });
     }
-    Ok(())
+    Ok(known)
 }
 
 /// Reads offsets. A group that is not there has none; that is no error.
@@ -131,6 +136,7 @@ fn check_offset(
 /// newer kind; classic groups do not look at who asks.
 pub(crate) fn fetch(
     group: Option<&Group>,
+    topics: &dyn Topics,
     request: FetchOffsets,
 ) -> Result<Vec<FetchedOffset>, GroupError> {
     if let (Some(Kind::Consumer(members)), Some((id, epoch))) =
@@ -138,9 +144,21 @@ pub(crate) fn fetch(
     {
         members.check_offsets(id, None, *epoch)?;
     }
+    let mut known: HashMap<TopicName, Option<Topic>> = HashMap::new();
+    let mut counts = |name: &TopicName, offset: &CommittedOffset| {
+        let topic = match known.get(name) {
+            Some(topic) => *topic,
+            None => *known
+                .entry(name.clone())
+                .insert_entry(topics.named(name))
+                .get(),
+        };
+        topic.is_some_and(|topic| topic.is_of(offset))
+    };
     let fetched = |partition: TopicPartition| FetchedOffset {
         committed: group
             .and_then(|group| group.offset(&partition.topic, partition.partition))
+            .filter(|offset| counts(&partition.topic, offset))
             .cloned(),
         partition,
     };
@@ -155,7 +173,8 @@ pub(crate) fn fetch(
                 partition: *partition,
             })
         });
-        return Ok(all.map(fetched).collect());
+        let all = all.map(fetched);
+        return Ok(all.filter(|fetched| fetched.committed.is_some()).collect());
     };
     Ok(partitions.into_iter().map(fetched).collect())
 }
@@ -199,24 +218,32 @@ pub(crate) fn delete(
     Ok(out)
 }
 
-/// The records that remove all offsets of a topic, or of every topic.
-pub(crate) fn tombstones<'a>(
-    group: &'a Group,
-    id: &'a GroupId,
-    topic: Option<&'a sapwood_model::TopicName>,
-) -> impl Iterator<Item = Record> {
-    let topics = group
-        .offsets
-        .iter()
-        .filter(move |(name, _)| topic.is_none_or(|topic| topic == *name));
-    topics.flat_map(move |(name, partitions)| {
-        partitions
-            .keys()
-            .map(move |partition: &PartitionId| Record::Offset {
-                group: id.clone(),
-                topic: name.clone(),
-                partition: *partition,
-                value: None,
-            })
+/// The records that remove all of a group's offsets.
+pub(crate) fn tombstones(group: &Group, id: &GroupId) -> impl Iterator<Item = Record> {
+    group.offsets.iter().flat_map(|(name, partitions)| {
+        let partitions = partitions.keys();
+        partitions.map(|partition| tombstone(id, name, *partition))
     })
+}
+
+/// The records that remove the offsets that were committed under a topic's name, but not for the topic
+/// that has it now.
+pub(crate) fn stale(
+    group: &Group,
+    id: &GroupId,
+    name: &TopicName,
+    now: Option<Topic>,
+) -> impl Iterator<Item = Record> {
+    let all = group.offsets.get(name).into_iter().flatten();
+    let stale = all.filter(move |(_, offset)| now.is_none_or(|topic| !topic.is_of(offset)));
+    stale.map(|(partition, _)| tombstone(id, name, *partition))
+}
+
+fn tombstone(id: &GroupId, name: &TopicName, partition: PartitionId) -> Record {
+    Record::Offset {
+        group: id.clone(),
+        topic: name.clone(),
+        partition,
+        value: None,
+    }
 }

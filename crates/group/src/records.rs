@@ -9,7 +9,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use sapwood_model::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicName};
+use sapwood_model::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName};
 
 use crate::{Epoch, Generation, GroupId, InstanceId, MemberId, Partitions};
 
@@ -106,6 +106,9 @@ impl Record {
 /// How far a group has read a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
+    /// The topic that it was committed for. It counts for no other one of the same name. None: written
+    /// before there was this field, or with an expiry; then the name has to do.
+    pub topic_id: Option<TopicId>,
     /// The next offset to read.
     pub offset: Offset,
     /// The leader epoch of the last record that was read, if the client said so.
@@ -163,6 +166,9 @@ pub struct ConsumerMetadata {
     pub epoch: Epoch,
     /// Tells whether the subscribed topics have changed since.
     pub metadata_hash: u64,
+    /// When the epoch rose. Kafka's schema has no field for it; whoever hosts the machine reads it from
+    /// the record's own timestamp, which is the time of the decision.
+    pub changed_at: Timestamp,
 }
 
 /// What a member of a group of the newer kind says about itself.

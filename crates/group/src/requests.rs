@@ -25,7 +25,7 @@ pub enum Request {
     Sync(Sync),
     /// Stay a member of a classic group.
     Heartbeat(Heartbeat),
-    /// Leave a classic group.
+    /// Leave a classic group, or be taken out of a group of either kind.
     Leave(Leave),
     /// Enter, stay in or leave a group of the newer kind.
     ConsumerHeartbeat(ConsumerHeartbeat),

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use sapwood_model::{TopicId, TopicName};
 
+use crate::CommittedOffset;
+
 /// A topic, as far as groups are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Topic {
@@ -11,6 +13,14 @@ pub struct Topic {
     pub id: TopicId,
     /// How many partitions it has.
     pub partitions: u32,
+}
+
+impl Topic {
+    /// Whether an offset that was committed under the topic's name is about this topic, and not about
+    /// an earlier one that was deleted.
+    pub(crate) fn is_of(&self, offset: &CommittedOffset) -> bool {
+        offset.topic_id.is_none_or(|id| id == self.id)
+    }
 }
 
 /// A view of the topics at one moment.

@@ -57,6 +57,16 @@ impl<M: Machine> Coordinator<M> {
         &self.hosts
     }
 
+    /// Returns when no task of the partitions is left, which the broker's close has ended: nothing holds
+    /// their logs any more on the tasks' behalf.
+    pub(crate) async fn ended(&self) {
+        for host in &self.hosts {
+            let mut ended = host.shared.ended.subscribe();
+            // The sender lives in the host.
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
+    }
+
     /// How far loading is.
     pub(crate) fn progress(&self) -> LoadProgress {
         let mut progress = LoadProgress::default();
@@ -173,6 +183,8 @@ pub(super) struct Shared {
     replayed: AtomicU64,
     end: AtomicU64,
     stopped: AtomicBool,
+    /// Set when the task is gone with everything that it held.
+    ended: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -183,6 +195,7 @@ impl Shared {
             replayed: AtomicU64::new(0),
             end: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
         }
     }
 
@@ -236,6 +249,7 @@ pub(crate) struct Host<M: Machine> {
     shared: Arc<Shared>,
     topic: Arc<Topic>,
     partition: PartitionId,
+    log: Arc<sapwood_log::Partition>,
     gate: Arc<Gate>,
 }
 
@@ -257,6 +271,7 @@ impl<M: Machine> Host<M> {
             shared: shared.clone(),
             topic: place.home.topic.clone(),
             partition: place.number(),
+            log: place.partition.log.clone(),
             gate: place.home.gate.clone(),
         };
         tokio::spawn(supervise(place, machine, shared, inputs));
@@ -274,6 +289,7 @@ impl<M: Machine> Host<M> {
     /// # Errors
     /// See [`CoordinatorError`].
     pub(crate) async fn call(&self, request: M::Request) -> Result<M::Reply, CoordinatorError> {
+        self.begun().await;
         let accepted = self.accept()?;
         let (caller, reply) = oneshot::channel();
         let call = Input::Call {
@@ -293,6 +309,7 @@ impl<M: Machine> Host<M> {
         &self,
         look: impl FnOnce(&M) -> T + Send + 'static,
     ) -> Result<T, CoordinatorError> {
+        self.begun().await;
         let accepted = self.accept()?;
         let (sender, seen) = oneshot::channel();
         let look = move |machine: &M| {
@@ -315,6 +332,15 @@ impl<M: Machine> Host<M> {
     pub(crate) fn tell(&self, notice: M::Notice) {
         // A host that has failed, or is closed, finds out by itself when it is loaded again.
         let _ = self.inputs.blocking_send(Input::Notice(notice));
+    }
+
+    /// Waits for the load of a partition that has nothing to be loaded: that takes no time, and clients
+    /// that ask for the first time need not be sent away.
+    async fn begun(&self) {
+        let is_empty = || self.log.bounds().log_end == Offset::ZERO;
+        if *self.shared.phase.borrow() == Phase::Loading && is_empty() {
+            self.settled().await;
+        }
     }
 
     fn accept(&self) -> Result<Accepted, CoordinatorError> {
@@ -349,7 +375,6 @@ impl<M: Machine> Host<M> {
     }
 
     /// Returns when the partition is not being loaded any more.
-    #[cfg(test)]
     pub(super) async fn settled(&self) {
         let mut phase = self.shared.phase.subscribe();
         let loaded = phase.wait_for(|phase| *phase != Phase::Loading).await;
@@ -373,4 +398,5 @@ async fn supervise<M: Machine>(
         let reason = "a fault in its state machine".into();
         shared.phase.send_replace(Phase::Failed(reason));
     }
+    shared.ended.send_replace(true);
 }

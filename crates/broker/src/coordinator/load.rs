@@ -120,7 +120,8 @@ impl Replay {
             .map_err(damaged)?
         {
             let record = record.map_err(damaged)?;
-            match M::decode(record.key.as_deref(), record.value.as_deref()) {
+            let (key, value) = (record.key.as_deref(), record.value.as_deref());
+            match M::decode(key, value, record.timestamp) {
                 Ok(Decoded::Record(record)) => machine.apply(record),
                 Ok(Decoded::Obsolete) => {}
                 Ok(Decoded::Unknown { key }) => unknown.note(key, record.offset),

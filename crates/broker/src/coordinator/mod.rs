@@ -58,11 +58,15 @@ pub(crate) trait Machine: Send + Sized + 'static {
     /// The record cannot be said in its format. Its decision is dropped.
     fn encode(record: &Self::Record) -> Result<Encoded, Fault>;
 
-    /// Reads a record of the log.
+    /// Reads a record of the log, which was decided on at a time.
     ///
     /// # Errors
     /// The bytes are damaged. The machine is not loaded then.
-    fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<Self::Record>, Fault>;
+    fn decode(
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        at: Timestamp,
+    ) -> Result<Decoded<Self::Record>, Fault>;
 
     /// The log has been replayed, and [`Event::Loaded`] was carried out: notices of what happened
     /// while the machine did not look.

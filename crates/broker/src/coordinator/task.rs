@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -112,7 +113,7 @@ impl<M: Machine> Task<M> {
 
     /// Tells the machine that it is loaded, and what it missed.
     async fn begin(&mut self) -> Result<(), End> {
-        let decision = self.decide(Event::Loaded);
+        let (_, decision) = self.decide(Event::Loaded);
         assert!(decision.records.is_empty(), "loading writes nothing");
         self.apply(decision);
         let now = self.place.clock.now();
@@ -179,8 +180,8 @@ impl<M: Machine> Task<M> {
                 let call = CallId(self.next_call);
                 self.next_call += 1;
                 self.callers.insert(call, caller);
-                let decision = self.decide(Event::Call(call, request));
-                if let Err(e) = self.carry_out(decision, accepted).await
+                let (at, decision) = self.decide(Event::Call(call, request));
+                if let Err(e) = self.carry_out(at, decision, accepted).await
                     && let Some(caller) = self.callers.remove(&call)
                 {
                     let _ = caller.send(Err(e));
@@ -236,8 +237,8 @@ impl<M: Machine> Task<M> {
             if let Some(reason) = self.place.offline() {
                 return Err(End::Failed(reason));
             }
-            let decision = self.decide(event);
-            let Err(e) = self.carry_out(decision, accepted).await else {
+            let (at, decision) = self.decide(event);
+            let Err(e) = self.carry_out(at, decision, accepted).await else {
                 continue;
             };
             warn!(
@@ -262,12 +263,13 @@ impl<M: Machine> Task<M> {
         Some(Duration::from_millis(u64::try_from(pause).unwrap_or(0)))
     }
 
-    fn decide(&self, event: Event<M>) -> Decision<M> {
+    /// What is to be done, and when that was decided.
+    fn decide(&self, event: Event<M>) -> (Timestamp, Decision<M>) {
         let moment = Moment {
             now: self.place.clock.now(),
             random: self.place.clock.random(),
         };
-        self.machine.decide(moment, event)
+        (moment.now, self.machine.decide(moment, event))
     }
 
     /// Appends a decision's records, and then does the rest.
@@ -276,11 +278,12 @@ impl<M: Machine> Task<M> {
     /// Nothing of the decision was done.
     async fn carry_out(
         &mut self,
+        at: Timestamp,
         decision: Decision<M>,
         accepted: Accepted,
     ) -> Result<(), CoordinatorError> {
         if !decision.records.is_empty() {
-            let batch = self.batch(&decision.records)?;
+            let batch = self.batch(at, &decision.records)?;
             let bytes = batch.size_bytes() as u64;
             let records = decision.records.len() as u64;
             let appended = append(&self.place, self.end, batch).await?;
@@ -298,16 +301,16 @@ impl<M: Machine> Task<M> {
         Ok(())
     }
 
-    fn batch(&self, records: &[M::Record]) -> Result<Batch, CoordinatorError> {
+    /// One batch of records that were decided on at a time.
+    fn batch(&self, at: Timestamp, records: &[M::Record]) -> Result<Batch, CoordinatorError> {
         let unwritable = |reason: String| CoordinatorError::Unwritable { reason };
         let limit = self.place.home.batch_bytes_max;
-        let timestamp = self.place.clock.now();
         let mut builder = BatchBuilder::new(Codec::None);
         for record in records {
             let Encoded { key, value } =
                 M::encode(record).map_err(|e| unwritable(e.to_string()))?;
             let input = RecordInput {
-                timestamp,
+                timestamp: at,
                 key: Some(&key),
                 value: value.as_deref(),
                 headers: &[],
@@ -492,38 +495,47 @@ async fn load<M: Machine>(
         decompressed_bytes_max: place.home.decompressed_bytes_max,
         shared: shared.clone(),
     };
-    let stopped = async {
+    let mut stopped = pin!(async {
         tokio::select! {
             _ = alive.changed() => {}
             // An error is the broker's end.
             _ = status.wait_for(|status| *status != Status::Ready) => {}
         }
-        shared.stop();
+    });
+    let end = tokio::select! {
+        end = durable_end(place) => end?,
+        () = &mut stopped => return Err(LoadError::Stopped),
     };
-    let replayed = async {
-        let end = durable_end(place).await?;
-        let permit = place.home.loads.clone().acquire_owned().await;
-        let began = place.home.environment.clock.elapsed();
-        let run = move || {
-            let _permit = permit.expect("the semaphore is never closed");
-            replay.run(machine, end)
-        };
-        let machine = join(tokio::task::spawn_blocking(run))
-            .await
-            .unwrap_or(Err(LoadError::Stopped))?;
-        let took = place.home.environment.clock.elapsed().saturating_sub(began);
-        if end > Offset::ZERO {
-            info!(
-                topic = %place.home.topic.name, partition = %place.number(), log_end_offset = %end,
-                ?took, "loaded a partition's state"
-            );
-        }
-        Ok((machine, end))
-    };
-    tokio::select! {
-        replayed = replayed => replayed,
-        () = stopped => Err(LoadError::Stopped),
+    if end == Offset::ZERO {
+        // Nothing that it would have to wait for its turn for.
+        return Ok((machine, end));
     }
+    let permit = tokio::select! {
+        permit = place.home.loads.clone().acquire_owned() => permit,
+        () = &mut stopped => return Err(LoadError::Stopped),
+    };
+    let began = place.home.environment.clock.elapsed();
+    let run = move || {
+        let _permit = permit.expect("the semaphore is never closed");
+        replay.run(machine, end)
+    };
+    let mut running = pin!(join(tokio::task::spawn_blocking(run)));
+    let replayed = tokio::select! {
+        replayed = &mut running => replayed,
+        () = &mut stopped => {
+            // It looks at that between two reads. What it holds of the log has to be let go of before
+            // this task ends: the close waits for that.
+            shared.stop();
+            running.await
+        }
+    };
+    let machine = replayed.unwrap_or(Err(LoadError::Stopped))?;
+    let took = place.home.environment.clock.elapsed().saturating_sub(began);
+    info!(
+        topic = %place.home.topic.name, partition = %place.number(), log_end_offset = %end, ?took,
+        "loaded a partition's state"
+    );
+    Ok((machine, end))
 }
 
 /// The log end, once it is durable. Nobody appends meanwhile.

@@ -113,7 +113,11 @@ impl Machine for Sums {
         })
     }
 
-    fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<(String, u64)>, Fault> {
+    fn decode(
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        _at: Timestamp,
+    ) -> Result<Decoded<(String, u64)>, Fault> {
         let (kind, name) = key.and_then(|key| key.split_first()).ok_or("no key")?;
         match kind {
             b'+' => {

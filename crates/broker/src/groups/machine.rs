@@ -1,11 +1,14 @@
 //! The groups of one partition, as the runtime hosts them.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use sapwood_group::{
     Context, Effect, GroupId, Groups, Record, Reply, Request, Settings, TimerKey, Topic, Topics,
 };
-use sapwood_model::TopicName;
+use sapwood_model::{Timestamp, TopicId, TopicName};
 
 use super::{changes::Watchers, codec};
 use crate::{
@@ -19,8 +22,8 @@ use crate::{
 pub(crate) struct GroupMachine {
     pub(super) groups: Groups,
     topics: Arc<Registry>,
-    /// While it is loaded: every topic that offsets were committed for.
-    replayed: Option<HashSet<TopicName>>,
+    /// While it is loaded: every topic that offsets were committed for, with its id if that is known.
+    replayed: Option<HashMap<TopicName, HashSet<Option<TopicId>>>>,
     watchers: Arc<Watchers>,
     /// Groups that the decision which is being applied has changed, if any are watched.
     changed: Vec<GroupId>,
@@ -31,7 +34,7 @@ impl GroupMachine {
         Self {
             groups: Groups::new(settings),
             topics,
-            replayed: Some(HashSet::new()),
+            replayed: Some(HashMap::new()),
             watchers,
             changed: Vec::new(),
         }
@@ -82,10 +85,13 @@ impl Machine for GroupMachine {
     }
 
     fn apply(&mut self, record: Record) {
-        if let (Some(replayed), Record::Offset { topic, .. }) = (&mut self.replayed, &record)
-            && !replayed.contains(topic)
+        if let (Some(replayed), Record::Offset { topic, value, .. }) = (&mut self.replayed, &record)
+            && let Some(offset) = value
         {
-            replayed.insert(topic.clone());
+            match replayed.get_mut(topic) {
+                Some(ids) => drop(ids.insert(offset.topic_id)),
+                None => drop(replayed.insert(topic.clone(), [offset.topic_id].into())),
+            }
         }
         let is_watched = self.replayed.is_none() && self.watchers.are_any();
         if is_watched && !matches!(record, Record::Offset { .. }) {
@@ -114,15 +120,25 @@ impl Machine for GroupMachine {
         Ok(Encoded { key, value })
     }
 
-    fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<Record>, Fault> {
-        Ok(codec::decode(key, value)?)
+    fn decode(
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        at: Timestamp,
+    ) -> Result<Decoded<Record>, Fault> {
+        Ok(codec::decode(key, value, at)?)
     }
 
-    /// Topics that were deleted before their offsets were.
+    /// Topics that were deleted before their offsets were, and may have been made anew since.
     fn missed(&mut self) -> Vec<TopicName> {
         let replayed = self.replayed.take().unwrap_or_default();
-        let is_gone = |topic: &TopicName| self.topics.find(topic.into()).is_err();
-        replayed.into_iter().filter(is_gone).collect()
+        let is_stale = |name: &TopicName, ids: &HashSet<Option<TopicId>>| {
+            let now = self.topics.named(name).map(|topic| topic.id);
+            now.is_none() || ids.iter().flatten().any(|id| Some(*id) != now)
+        };
+        let stale = replayed
+            .into_iter()
+            .filter(|(name, ids)| is_stale(name, ids));
+        stale.map(|(name, _)| name).collect()
     }
 }
 

@@ -71,6 +71,13 @@ pub(crate) struct GroupHosts {
 }
 
 impl GroupHosts {
+    /// Returns when the tasks are gone that the broker's close has ended.
+    pub(crate) async fn ended(&self) {
+        if let Some(coordinator) = self.coordinator.get() {
+            coordinator.ended().await;
+        }
+    }
+
     /// What was committed for a topic goes with it. Blocks while a queue is full.
     pub(crate) fn topic_deleted(&self, topic: &TopicName) {
         for host in self
@@ -285,7 +292,10 @@ impl GroupCoordinator {
         request: FetchOffsets,
     ) -> Result<Vec<FetchedOffset>, GroupRequestError> {
         let group = request.group.clone();
-        let fetched = self.look(&group, move |groups| groups.fetch_offsets(request));
+        let topics = self.broker.core.registry.clone();
+        let fetched = self.look(&group, move |groups| {
+            groups.fetch_offsets(&*topics, request)
+        });
         Ok(fetched.await??)
     }
 

@@ -122,13 +122,14 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn of(groups: &Groups, group: &GroupId) -> Option<Self> {
+    pub(super) fn of(groups: &Groups, topics: &Registry, group: &GroupId) -> Option<Self> {
         let listed = groups.listed(group)?;
-        let offsets = groups.fetch_offsets(FetchOffsets {
+        let all = FetchOffsets {
             group: group.clone(),
             by: None,
             partitions: None,
-        });
+        };
+        let offsets = groups.fetch_offsets(topics, all);
         Some(Self {
             classic: groups.describe_classic(group),
             consumer: groups.describe_consumer(group),
@@ -152,8 +153,9 @@ impl GroupCoordinator {
         group: &GroupId,
     ) -> Result<Option<GroupOverview>, CoordinatorError> {
         let id = group.clone();
+        let topics = self.broker.core.registry.clone();
         let seen = self
-            .look(group, move |groups| Seen::of(groups, &id))
+            .look(group, move |groups| Seen::of(groups, &topics, &id))
             .await?;
         let Some(seen) = seen else { return Ok(None) };
         let core = &self.broker.core;

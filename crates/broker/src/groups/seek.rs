@@ -13,7 +13,7 @@ use super::{GroupCoordinator, GroupRequestError};
 use crate::{
     broker::Core,
     reads::LookupReadError,
-    registry::{LookupError, TopicRef},
+    registry::{LookupError, Registry, TopicRef},
 };
 
 /// Where some partitions of a group are to go.
@@ -152,7 +152,9 @@ impl GroupCoordinator {
         dry_run: bool,
     ) -> Result<Vec<SeekResult>, SeekError> {
         let id = group.clone();
-        let seen = self.look(group, move |groups| Seen::of(groups, &id)).await;
+        let topics = self.broker.core.registry.clone();
+        let look = move |groups: &Groups| Seen::of(groups, &topics, &id);
+        let seen = self.look(group, look).await;
         let seen = seen.map_err(GroupRequestError::from)?;
         let seen = seen.map_err(SeekError::group)?;
         let core = &self.broker.core;
@@ -256,16 +258,17 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(groups: &Groups, group: &GroupId) -> Result<Self, GroupError> {
+    fn of(groups: &Groups, topics: &Registry, group: &GroupId) -> Result<Self, GroupError> {
         let listed = groups.listed(group);
         if listed.as_ref().is_some_and(|listed| listed.members > 0) {
             return Err(GroupError::NonEmptyGroup);
         }
-        let fetched = groups.fetch_offsets(FetchOffsets {
+        let all = FetchOffsets {
             group: group.clone(),
             by: None,
             partitions: None,
-        })?;
+        };
+        let fetched = groups.fetch_offsets(topics, all)?;
         let committed =
             |fetched: FetchedOffset| Some((fetched.partition, fetched.committed?.offset));
         Ok(Self {

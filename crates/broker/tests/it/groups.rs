@@ -102,14 +102,7 @@ async fn offsets_and_members_are_there_after_a_restart_and_after_a_kill() {
     assert_eq!(loaded(&broker).await, LoadProgress::default());
     assert_eq!(committed(&broker, "g").await, []);
     assert!(broker.topic("__consumer_offsets").is_none());
-    loop {
-        match broker.groups().commit(commit("g", &topic, 7)).await {
-            Ok(results) => break assert_eq!(results, [Ok(())]),
-            Err(e) => assert_eq!(e.code(), Code::Loading, "{e}"),
-        }
-        tokio::task::yield_now().await;
-    }
-    loaded(&broker).await;
+    try_commit(&broker, commit("g", &topic, 7)).await;
     let groups = broker.groups();
     let joined = groups.join(join("m")).await.unwrap();
     assert_eq!(joined.leader.as_ref(), Some(&joined.member_id));

@@ -1,9 +1,12 @@
-//! Leaving: by a heartbeat, by silence, and by not giving partitions up in time.
+//! Leaving: by a heartbeat, by an administrator's LeaveGroup, by silence, and by not giving partitions
+//! up in time.
+
+use std::collections::BTreeSet;
 
 use super::{ConsumerGroup, target::Outlook};
 use crate::{
     Beat, CallId, ConsumerHeartbeat, Context, CurrentAssignment, Decision, Effect, GroupError,
-    GroupId, MemberId, Partitions, Presence, Record, Reply, Settings,
+    GroupId, Leave, LeavingMember, MemberId, Partitions, Presence, Record, Reply, Settings,
     decision::{Soft, TimerKind},
     later,
     records::{ConsumerMetadata, MemberState},
@@ -38,7 +41,7 @@ pub(super) fn by_heartbeat(
     if beat.presence == Presence::Pause {
         pause(&beat.group, settings, context, id, current, &mut out);
     } else {
-        remove(group, context, &beat.group, id, &mut out);
+        remove(group, context, &beat.group, &[id].into(), &mut out);
     }
     let reply = Beat {
         member_id: id.clone(),
@@ -49,6 +52,48 @@ pub(super) fn by_heartbeat(
     out.replies
         .push((call, Reply::ConsumerHeartbeat(Ok(reply))));
     Ok(out)
+}
+
+/// Takes members out that an administrator names: by their ids, by their instance ids, or by both.
+pub(crate) fn by_request(
+    group: &ConsumerGroup,
+    context: &Context<'_>,
+    call: CallId,
+    leave: &Leave,
+) -> Decision {
+    let mut out = Decision::default();
+    let mut leaving = BTreeSet::new();
+    let results = leave.members.iter().map(|member| {
+        let id = named(group, member)?;
+        match leaving.insert(id) {
+            true => Ok(()),
+            false => Err(GroupError::UnknownMember),
+        }
+    });
+    let results = results.collect();
+    if !leaving.is_empty() {
+        remove(group, context, &leave.group, &leaving, &mut out);
+    }
+    out.replies.push((call, Reply::Leave(Ok(results))));
+    out
+}
+
+/// The member that somebody names.
+fn named<'a>(group: &'a ConsumerGroup, member: &LeavingMember) -> Result<&'a MemberId, GroupError> {
+    let id = match (&member.instance_id, &member.member_id) {
+        (Some(instance), given) => {
+            let holder = group.statics.get(instance);
+            let holder = holder.ok_or(GroupError::UnknownMember)?;
+            if given.as_ref().is_some_and(|given| given != holder) {
+                return Err(GroupError::FencedInstance);
+            }
+            holder
+        }
+        (None, Some(id)) => id,
+        (None, None) => return Err(GroupError::UnknownMember),
+    };
+    let known = group.members.get_key_value(id);
+    known.map(|(id, _)| id).ok_or(GroupError::UnknownMember)
 }
 
 /// Keeps a static member's partitions for it until its session is over; but what it was to give up it
@@ -101,7 +146,7 @@ pub(crate) fn session_may_be_over(
         Some(deadline) if context.now < *deadline => {
             out.set_timer(id, TimerKind::Session(member.clone()), *deadline);
         }
-        Some(_) => remove(group, context, id, member, &mut out),
+        Some(_) => remove(group, context, id, &[member].into(), &mut out),
     }
     out
 }
@@ -119,26 +164,30 @@ pub(crate) fn revoke_time_is_up(
         Some(revoking) if context.now < revoking.deadline => {
             out.set_timer(id, TimerKind::Revoke(member.clone()), revoking.deadline);
         }
-        Some(_) => remove(group, context, id, member, &mut out),
+        Some(_) => remove(group, context, id, &[member].into(), &mut out),
     }
     out
 }
 
-/// Takes a member out. The others share what it had from their next heartbeats on.
+/// Takes members out. The others share what they had from their next heartbeats on.
 fn remove(
     group: &ConsumerGroup,
     context: &Context<'_>,
     id: &GroupId,
-    member: &MemberId,
+    leaving: &BTreeSet<&MemberId>,
     out: &mut Decision,
 ) {
-    out.records.extend(tombstones(group, id, member));
+    for member in leaving {
+        out.records.extend(tombstones(group, id, member));
+    }
     let mut outlook = Outlook {
         members: group.members.iter().collect(),
         targets: group.targets.iter().collect(),
         regexes: group.regexes.clone(),
     };
-    outlook.members.remove(member);
+    outlook
+        .members
+        .retain(|member, _| !leaving.contains(member));
     for regex in group.regexes.keys() {
         let mut others = outlook.members.values();
         if others.all(|other| other.subscribed_topic_regex.as_ref() != Some(regex)) {
@@ -155,15 +204,12 @@ fn remove(
     let value = Some(ConsumerMetadata {
         epoch,
         metadata_hash,
+        changed_at: context.now,
     });
     out.records.push(Record::Consumer {
         group: id.clone(),
         value,
     });
-    if outlook.members.is_empty() {
-        let (group, at) = (id.clone(), context.now);
-        out.effects.push(Effect(Soft::Emptied { group, at }));
-    }
 }
 
 /// The records that remove a member.

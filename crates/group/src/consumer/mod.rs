@@ -19,7 +19,7 @@ use std::{
 use sapwood_model::{PartitionId, Timestamp, TopicId, TopicName};
 
 pub(crate) use heartbeat::{check, heartbeat};
-pub(crate) use leave::{revoke_time_is_up, session_may_be_over};
+pub(crate) use leave::{by_request as leave, revoke_time_is_up, session_may_be_over};
 
 use crate::{
     Assignor, CurrentAssignment, Epoch, GroupError, GroupId, InstanceId, MemberId, MemberMetadata,
@@ -57,8 +57,6 @@ pub(crate) struct Soft {
     revoking: BTreeMap<MemberId, Revoking>,
     /// The version of the topics that were looked at last.
     topics_seen: Option<u64>,
-    /// Since when the group has had no members; offsets are kept from there on.
-    pub(crate) empty_since: Option<Timestamp>,
 }
 
 impl Soft {
@@ -81,6 +79,13 @@ impl ConsumerGroup {
     /// The epoch of the target assignment.
     pub(crate) fn target_epoch(&self) -> Epoch {
         self.target_epoch.unwrap_or_default()
+    }
+
+    /// Since when the group has had no members; none while it has. The last one that goes raises the
+    /// epoch, and nobody after it.
+    pub(crate) fn empty_since(&self) -> Option<Timestamp> {
+        let metadata = self.metadata.filter(|_| self.members.is_empty());
+        metadata.map(|metadata| metadata.changed_at)
     }
 
     /// Whether no record of the group is left.
@@ -118,7 +123,6 @@ impl ConsumerGroup {
         }
         match &value {
             Some(member) => {
-                self.soft.empty_since = None;
                 if let Some(instance) = &member.instance_id {
                     self.statics.insert(instance.clone(), id.clone());
                 }
@@ -203,7 +207,6 @@ impl ConsumerGroup {
             sessions: self.members.keys().map(|id| (id.clone(), end)).collect(),
             revoking: unrevoked.collect(),
             topics_seen: None,
-            empty_since: self.members.is_empty().then_some(now),
         }
     }
 

@@ -143,6 +143,7 @@ impl Stay<'_> {
                 metadata = ConsumerMetadata {
                     epoch,
                     metadata_hash,
+                    changed_at: self.context.now,
                 };
                 let group = self.beat.group.clone();
                 out.records.push(Record::Consumer {

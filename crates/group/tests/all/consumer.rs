@@ -66,35 +66,35 @@ pub(crate) fn leave(host: &mut Host, member: &str) {
     beat(host, heartbeat(member, Presence::Leave)).unwrap();
 }
 
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     let mut host = Host::new(settings());
     host.create_topic("t", 1, 4);
     host
 }
 
 /// Partitions of topic `t`.
-fn set(numbers: &[u32]) -> Partitions {
+pub(crate) fn set(numbers: &[u32]) -> Partitions {
     numbers
         .iter()
         .map(|number| (TopicId(1), PartitionId(*number)))
         .collect()
 }
 
-fn epoch(beat: &Beat) -> u32 {
+pub(crate) fn epoch(beat: &Beat) -> u32 {
     match beat.presence {
         Presence::Stay(epoch) => epoch.0,
         other => panic!("{other:?}"),
     }
 }
 
-fn state(host: &Host) -> GroupState {
+pub(crate) fn state(host: &Host) -> GroupState {
     host.groups
         .listed(&group())
         .map_or(GroupState::Dead, |group| group.state)
 }
 
 /// `a` and `b` share `t` at epoch 2; what each has.
-fn two(host: &mut Host) -> [Partitions; 2] {
+pub(crate) fn two(host: &mut Host) -> [Partitions; 2] {
     join(host, "a", &["t"]);
     let b = join(host, "b", &["t"]);
     assert_eq!(b.assignment, Some(set(&[])), "a has to give up some first");

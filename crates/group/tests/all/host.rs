@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use sapwood_group::{
-    CallId, Client, Context, Decision, Event, GroupId, Groups, Record, Reply, Request, Settings,
-    TimerKey, Topic, TopicMap,
+    CallId, Client, Context, Decision, Event, FetchOffsets, FetchedOffset, GroupError, GroupId,
+    Groups, Record, Reply, Request, Settings, TimerKey, Topic, TopicMap,
 };
 use sapwood_model::{Timestamp, TopicId, TopicName};
 
@@ -55,6 +55,11 @@ impl Host {
     /// Deletes a topic, and tells the machine.
     pub(crate) fn delete_topic(&mut self, name: &str) {
         self.topics.remove(&topic(name));
+        self.tell_deleted(name);
+    }
+
+    /// Tells the machine that a topic was deleted, at last.
+    pub(crate) fn tell_deleted(&mut self, name: &str) {
         while !self.happens(Event::TopicsDeleted(vec![topic(name)])) {}
     }
 
@@ -126,6 +131,11 @@ impl Host {
         self.take(call)
             .expect("it is answered at once")
             .expect("it is appended")
+    }
+
+    /// What the group has committed.
+    pub(crate) fn fetch(&self, request: FetchOffsets) -> Result<Vec<FetchedOffset>, GroupError> {
+        self.groups.fetch_offsets(&self.topics, request)
     }
 
     /// Lets time pass, and timers come in their order.

@@ -30,7 +30,7 @@ fn offsets(host: &Host) -> usize {
         by: None,
         partitions: None,
     };
-    host.groups.fetch_offsets(all).unwrap().len()
+    host.fetch(all).unwrap().len()
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod classic;
 mod classic_static;
 mod consumer;
+mod consumer_out;
 mod host;
 mod kinds;
 mod members;

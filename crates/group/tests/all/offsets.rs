@@ -51,7 +51,7 @@ fn committed(host: &Host, name: &str, partition: u32) -> Option<u64> {
         topic: topic(name),
         partition: PartitionId(partition),
     };
-    let fetched = host.groups.fetch_offsets(FetchOffsets {
+    let fetched = host.fetch(FetchOffsets {
         group: group(),
         by: None,
         partitions: Some(vec![partition]),
@@ -83,7 +83,7 @@ fn an_offset_is_read_as_it_was_committed_also_after_a_restart() {
             by: None,
             partitions: None,
         };
-        let fetched = host.groups.fetch_offsets(all).unwrap();
+        let fetched = host.fetch(all).unwrap();
         assert_eq!(fetched.len(), 2);
         let first = fetched[0].committed.as_ref().unwrap();
         assert_eq!(
@@ -104,7 +104,7 @@ fn a_group_that_is_not_there_has_no_offsets_and_that_is_no_error() {
     let host = host();
     assert_eq!(committed(&host, "t", 0), None);
     let by = Some(("m".into(), Epoch(1)));
-    let fetched = host.groups.fetch_offsets(FetchOffsets {
+    let fetched = host.fetch(FetchOffsets {
         group: group(),
         by,
         partitions: None,
@@ -216,7 +216,7 @@ fn commits_and_reads_are_taken_from_whoever_may_speak_for_a_group_of_the_newer_k
         Err(stale.clone())
     );
     let fetch = |by| {
-        host.groups.fetch_offsets(FetchOffsets {
+        host.fetch(FetchOffsets {
             group: group(),
             by,
             partitions: None,
@@ -310,6 +310,44 @@ fn deleting_a_topic_deletes_its_offsets_in_every_group_and_no_others() {
     );
 }
 
+#[test]
+fn an_offset_counts_only_for_the_topic_that_it_was_committed_for() {
+    let mut host = host();
+    let expiring = CommitOffset {
+        expire_timestamp: Some(Timestamp(host.now.0 + DAY)),
+        ..offset("t", 1, 6)
+    };
+    commit(
+        &mut host,
+        Committer::Alone,
+        vec![offset("t", 0, 5), expiring],
+    );
+    // The broker stops between the deletion and the tombstones, and the name is taken again.
+    host.topics.remove(&topic("t"));
+    assert_eq!(committed(&host, "t", 0), None);
+    host.restart(true);
+    host.create_topic("t", 2, 4);
+    assert_eq!(
+        (committed(&host, "t", 0), committed(&host, "t", 1)),
+        // What came with an expiry is known by its name only.
+        (None, Some(6))
+    );
+    let all = FetchOffsets {
+        group: group(),
+        by: None,
+        partitions: None,
+    };
+    assert_eq!(host.fetch(all).unwrap().len(), 1);
+    commit(&mut host, Committer::Alone, vec![offset("t", 2, 7)]);
+    let before = host.log.len();
+    host.tell_deleted("t");
+    assert_eq!(host.log.len(), before + 1, "one tombstone");
+    let offsets = [0, 1, 2].map(|partition| committed(&host, "t", partition));
+    assert_eq!(offsets, [None, Some(6), Some(7)]);
+    host.delete_topic("t");
+    assert_eq!(host.groups.listed(&group()), None, "nothing is left");
+}
+
 const DAY: i64 = 24 * 3_600 * 1_000;
 
 #[test]
@@ -366,7 +404,9 @@ fn offsets_of_a_group_are_kept_while_it_has_members_and_from_when_it_has_none() 
             Some(members) => members.leave(&mut host, 0),
             None => consumer::leave(&mut host, "m"),
         }
-        host.pass(7 * DAY - 1_000_000);
+        host.pass(5 * DAY);
+        host.restart(true);
+        host.pass(2 * DAY - 1_000_000);
         assert_eq!(committed(&host, "t", 0), Some(5), "newer: {newer}");
         host.pass(2_000_000);
         assert_eq!(committed(&host, "t", 0), None, "newer: {newer}");

@@ -164,6 +164,7 @@ fn a_log_of_commits_is_replayed_in_time_that_is_linear_in_its_length() {
             topic: topics[key / 100 % 10].clone(),
             partition: PartitionId(u32::try_from(key / 1_000).unwrap()),
             value: Some(CommittedOffset {
+                topic_id: Some(TopicId(1)),
                 offset: Offset(number),
                 leader_epoch: None,
                 metadata: metadata.clone(),

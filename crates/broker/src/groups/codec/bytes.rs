@@ -119,13 +119,18 @@ impl Writer {
         }
     }
 
-    /// Ends a struct with one tagged field of 8 bytes.
-    pub(super) fn one_tag(&mut self, tag: u32, value: i64) {
+    /// Ends a struct with one tagged field of a fixed length.
+    pub(super) fn one_tag<const BYTES: usize>(
+        &mut self,
+        tag: u32,
+        value: &[u8; BYTES],
+    ) -> Result<(), EncodeError> {
         debug_assert_eq!(self.form, Form::Flexible);
         self.varint(1);
         self.varint(tag);
-        self.varint(8);
-        self.i64(value);
+        self.varint(length("a tagged field", BYTES)?);
+        self.bytes.extend_from_slice(value);
+        Ok(())
     }
 
     fn compact_length(&mut self, field: &'static str, count: usize) -> Result<(), EncodeError> {

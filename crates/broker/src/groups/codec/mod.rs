@@ -4,7 +4,7 @@
 //!
 //! | Key | Its fields | Value | Versions read | Written |
 //! |---|---|---|---|---|
-//! | 0, 1 | group, topic, partition | OffsetCommitValue | 0 to 4 | 3; 1 with an expiry |
+//! | 0, 1 | group, topic, partition | OffsetCommitValue | 0 to 4 | 4; 1 with an expiry |
 //! | 2 | group | GroupMetadataValue | 0 to 4 | 3 |
 //! | 3 | group | ConsumerGroupMetadataValue | 0 | 0 |
 //! | 4 | group | ConsumerGroupPartitionMetadataValue: passed over | | |
@@ -40,6 +40,8 @@ const TARGET_MEMBER: i16 = 7;
 const CURRENT: i16 = 8;
 const REGEX: i16 = 16;
 
+/// The tag of the topic's id in OffsetCommitValue.
+const TOPIC_ID: u32 = 0;
 /// The tag of the hash in ConsumerGroupMetadataValue.
 const METADATA_HASH: u32 = 0;
 /// The epoch of a static member that has left and is expected back.

@@ -12,18 +12,23 @@ use sapwood_model::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicN
 
 use super::{
     CLASSIC, CONSUMER, CURRENT, DecodeError, MEMBER, METADATA_HASH, NONE, OFFSET, OFFSET_OLD,
-    PARTITION_METADATA, PAUSED, REGEX, TARGET, TARGET_MEMBER,
+    PARTITION_METADATA, PAUSED, REGEX, TARGET, TARGET_MEMBER, TOPIC_ID,
     bytes::{Form, Reader},
 };
 use crate::coordinator::Decoded;
 
 type Read<T> = Result<T, DecodeError>;
 
-/// Reads a record. A value of `None` is a tombstone. Never allocates more than the bytes justify.
+/// Reads a record that was written at a time. A value of `None` is a tombstone. Never allocates more
+/// than the bytes justify.
 ///
 /// # Errors
 /// The bytes are not what their type and version say. A key of a type that is not known is no error.
-pub(crate) fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Read<Decoded<Record>> {
+pub(crate) fn decode(
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    at: Timestamp,
+) -> Read<Decoded<Record>> {
     let (kind, rest) = Reader::version(key.ok_or(DecodeError::NoKey)?)?;
     let mut key = Reader::new(rest, Form::Fixed);
     let record = match kind {
@@ -39,7 +44,7 @@ pub(crate) fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Read<Decoded<R
         },
         CONSUMER => Record::Consumer {
             group: group(&mut key)?,
-            value: flexible(kind, value, consumer)?,
+            value: versioned(kind, value, 0..0, 0, |reader, _| consumer(reader, at))?,
         },
         PARTITION_METADATA => return Ok(Decoded::Obsolete),
         MEMBER => Record::Member {
@@ -140,8 +145,16 @@ fn offset(reader: &mut Reader<'_>, version: i16) -> Read<CommittedOffset> {
         true => optional_time(reader)?,
         false => None,
     };
-    reader.skip_tags()?;
+    let mut topic_id = None;
+    reader.tags(|tag, field| {
+        if tag == TOPIC_ID {
+            // As Kafka writes "none".
+            topic_id = Some(TopicId(field.uuid()?)).filter(|id| id.0 != 0);
+        }
+        Ok(())
+    })?;
     Ok(CommittedOffset {
+        topic_id,
         offset,
         leader_epoch,
         metadata: shared(metadata),
@@ -206,7 +219,7 @@ fn classic_member(reader: &mut Reader<'_>, version: i16) -> Read<ClassicMemberMe
     })
 }
 
-fn consumer(reader: &mut Reader<'_>) -> Read<ConsumerMetadata> {
+fn consumer(reader: &mut Reader<'_>, changed_at: Timestamp) -> Read<ConsumerMetadata> {
     let epoch = Epoch(reader.u31("the group's epoch")?);
     let mut metadata_hash = 0;
     reader.tags(|tag, field| {
@@ -218,6 +231,7 @@ fn consumer(reader: &mut Reader<'_>) -> Read<ConsumerMetadata> {
     Ok(ConsumerMetadata {
         epoch,
         metadata_hash,
+        changed_at,
     })
 }
 

@@ -7,7 +7,7 @@ use sapwood_group::{
 
 use super::{
     CLASSIC, CONSUMER, CURRENT, EncodeError, MEMBER, METADATA_HASH, NONE, OFFSET, PAUSED, REGEX,
-    TARGET, TARGET_MEMBER,
+    TARGET, TARGET_MEMBER, TOPIC_ID,
     bytes::{Form, Writer},
 };
 
@@ -18,8 +18,8 @@ type Written = Result<Vec<u8>, EncodeError>;
 
 /// Writes a record as Kafka 4 does.
 ///
-/// An offset with an expiry is written in version 1, which has no leader epoch: no request carries
-/// both.
+/// An offset with an expiry is written in version 1, the only one that has room for it, and none for
+/// the topic's id or a leader epoch.
 ///
 /// # Errors
 /// A text or a number is beyond what Kafka's schemas can say.
@@ -84,23 +84,25 @@ fn long_key(
 }
 
 fn offset(value: &CommittedOffset) -> Written {
-    let version = if value.expire_timestamp.is_some() {
-        1
-    } else {
-        3
-    };
-    let mut out = Writer::new(version, Form::Fixed);
+    if let Some(expiry) = value.expire_timestamp {
+        let mut out = Writer::new(1, Form::Fixed);
+        out.u63("the offset", value.offset.0)?;
+        out.text("the offset's metadata", &value.metadata)?;
+        out.i64(value.commit_timestamp.0);
+        out.i64(expiry.0);
+        return Ok(out.finish());
+    }
+    let mut out = Writer::new(4, Form::Flexible);
     out.u63("the offset", value.offset.0)?;
-    if version == 3 {
-        match value.leader_epoch {
-            Some(epoch) => out.u31("the leader epoch", epoch.0)?,
-            None => out.i32(NONE),
-        }
+    match value.leader_epoch {
+        Some(epoch) => out.u31("the leader epoch", epoch.0)?,
+        None => out.i32(NONE),
     }
     out.text("the offset's metadata", &value.metadata)?;
     out.i64(value.commit_timestamp.0);
-    if let Some(expiry) = value.expire_timestamp {
-        out.i64(expiry.0);
+    match value.topic_id {
+        None => out.no_tags(),
+        Some(id) => out.one_tag(TOPIC_ID, &id.0.to_be_bytes())?,
     }
     Ok(out.finish())
 }
@@ -133,7 +135,7 @@ fn consumer(value: &ConsumerMetadata) -> Written {
     out.u31("the group's epoch", value.epoch.0)?;
     match value.metadata_hash {
         0 => out.no_tags(),
-        hash => out.one_tag(METADATA_HASH, hash.cast_signed()),
+        hash => out.one_tag(METADATA_HASH, &hash.to_be_bytes())?,
     }
     Ok(out.finish())
 }

@@ -170,7 +170,7 @@ impl Ledger {
             by: None,
             partitions: None,
         };
-        let fetched = host.groups.fetch_offsets(all).unwrap();
+        let fetched = host.fetch(all).unwrap();
         let fetched: BTreeMap<_, _> = fetched
             .into_iter()
             .map(|one| {

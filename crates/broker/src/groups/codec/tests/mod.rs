@@ -8,7 +8,7 @@ use sapwood_group::{
 };
 use sapwood_model::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName};
 
-use super::{DecodeError, EncodeError, decode, encode};
+use super::{DecodeError, EncodeError, encode};
 use crate::coordinator::Decoded;
 
 /// One golden record: its key and its value, field by field.
@@ -26,12 +26,20 @@ fn bytes(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
 }
 
-fn offset(leader_epoch: Option<u32>, expire: Option<i64>) -> Record {
+/// When every record of these tests was written.
+const AT: Timestamp = Timestamp(0x0c0d);
+
+fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<Record>, DecodeError> {
+    super::decode(key, value, AT)
+}
+
+fn offset(topic: Option<u128>, leader_epoch: Option<u32>, expire: Option<i64>) -> Record {
     Record::Offset {
         group: "g".into(),
         topic: name("t"),
         partition: PartitionId(3),
         value: Some(CommittedOffset {
+            topic_id: topic.map(TopicId),
             offset: Offset(0x0102),
             leader_epoch: leader_epoch.map(LeaderEpoch),
             metadata: "m".into(),
@@ -43,20 +51,26 @@ fn offset(leader_epoch: Option<u32>, expire: Option<i64>) -> Record {
 
 const OFFSET_KEY: [u8; 12] = [0, 1, 0, 1, b'g', 0, 1, b't', 0, 0, 0, 3];
 
-fn offsets() -> [Golden; 2] {
-    let with_epoch = Golden {
-        record: offset(Some(7), None),
+fn offsets() -> [Golden; 3] {
+    let golden = |record, epoch: [u8; 4], tags: &[u8]| Golden {
+        record,
         key: OFFSET_KEY.to_vec(),
         value: bytes(&[
-            &[0, 3],
+            &[0, 4],
             &[0, 0, 0, 0, 0, 0, 1, 2],
-            &[0, 0, 0, 7],
-            &[0, 1, b'm'],
+            &epoch,
+            b"\x02m",
             &[0, 0, 0, 0, 0, 0, 0x0a, 0x0b],
+            tags,
         ]),
     };
+    let id = 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10;
+    // One tag, 0, of 16 bytes.
+    let tag = b"\x01\x00\x10\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10";
+    let with_topic = golden(offset(Some(id), Some(7), None), [0, 0, 0, 7], tag);
+    let without = golden(offset(None, None, None), [0xff; 4], &[0]);
     let with_expiry = Golden {
-        record: offset(None, Some(5)),
+        record: offset(None, None, Some(5)),
         key: OFFSET_KEY.to_vec(),
         value: bytes(&[
             &[0, 1],
@@ -66,7 +80,7 @@ fn offsets() -> [Golden; 2] {
             &[0, 0, 0, 0, 0, 0, 0, 5],
         ]),
     };
-    [with_epoch, with_expiry]
+    [with_topic, without, with_expiry]
 }
 
 fn classic() -> Golden {
@@ -119,6 +133,7 @@ fn consumers() -> [Golden; 2] {
             value: Some(ConsumerMetadata {
                 epoch: Epoch(4),
                 metadata_hash,
+                changed_at: AT,
             }),
         },
         key: vec![0, 3, 0, 1, b'g'],
@@ -362,22 +377,24 @@ fn older_and_flexible_versions_of_offsets_and_classic_groups_are_read() {
     ];
     for version in [0, 2] {
         let value = bytes(&[&[0, version], &fields.concat()]);
-        assert_eq!(read(&OFFSET_KEY, Some(&value)).unwrap(), offset(None, None));
+        let record = read(&OFFSET_KEY, Some(&value)).unwrap();
+        assert_eq!(record, offset(None, None, None));
     }
     let old_key = bytes(&[&[0, 0], &OFFSET_KEY[2..]]);
     let value = bytes(&[&[0, 0], &fields.concat()]);
-    assert_eq!(read(&old_key, Some(&value)).unwrap(), offset(None, None));
-    // Version 4 with a tag that is not known: number 9, one byte.
-    let flexible = bytes(&[
-        &[0, 4],
-        fields[0],
-        &[0, 0, 0, 7],
-        b"\x02m",
-        fields[2],
-        &[1, 9, 1, 0xee],
-    ]);
-    let record = read(&OFFSET_KEY, Some(&flexible)).unwrap();
-    assert_eq!(record, offset(Some(7), None));
+    let record = read(&old_key, Some(&value)).unwrap();
+    assert_eq!(record, offset(None, None, None));
+    let with_epoch = bytes(&[&[0, 3], fields[0], &[0, 0, 0, 7], fields[1], fields[2]]);
+    let record = read(&OFFSET_KEY, Some(&with_epoch)).unwrap();
+    assert_eq!(record, offset(None, Some(7), None));
+    // Version 4 with a tag that is not known, number 9, one byte; and behind a topic's id that is none.
+    let none = bytes(&[&[2, 0, 16], &[0; 16], &[9, 1, 0xee]]);
+    for tags in [&[1, 9, 1, 0xee][..], &none] {
+        let fields = [fields[0], &[0, 0, 0, 7], b"\x02m", fields[2]].concat();
+        let flexible = bytes(&[&[0, 4], &fields, tags]);
+        let record = read(&OFFSET_KEY, Some(&flexible)).unwrap();
+        assert_eq!(record, offset(None, Some(7), None));
+    }
 
     let v0 = bytes(&[
         &[0, 0],

@@ -9,10 +9,7 @@ use sapwood_group::{
 use sapwood_model::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName};
 use sapwood_sim::Rng;
 
-use super::{
-    super::{decode, encode},
-    name, read,
-};
+use super::{super::encode, AT, decode, name, read};
 
 fn seed() -> u64 {
     let seed = match std::env::var("SAPWOOD_TEST_SEED") {
@@ -86,6 +83,7 @@ impl Source {
                 let value = self.some(|_| ConsumerMetadata {
                     epoch,
                     metadata_hash,
+                    changed_at: AT,
                 });
                 Record::Consumer { group, value }
             }
@@ -122,8 +120,11 @@ impl Source {
 
     fn offset(&mut self) -> CommittedOffset {
         let leader_epoch = self.some(|source| LeaderEpoch(source.u31()));
-        let expire_timestamp = self.some(Self::time).filter(|_| leader_epoch.is_none());
+        let topic_id = self.some(|source| TopicId(u128::from(source.0.next_u64()) + 1));
+        let bare = leader_epoch.is_none() && topic_id.is_none();
+        let expire_timestamp = self.some(Self::time).filter(|_| bare);
         CommittedOffset {
+            topic_id,
             offset: Offset(self.0.below(1 << 63)),
             leader_epoch,
             metadata: self.text().into(),
