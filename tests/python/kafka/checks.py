@@ -145,8 +145,16 @@ class Client:
         """Lets go of connections."""
 
 
-def main(make) -> None:
-    """Runs all checks with the client that `make` makes of the broker's address."""
+def main(make, make_member) -> None:
+    """Runs all checks with the client that `make` makes of the broker's address.
+
+    When the first argument is "group", it is a member of a group instead, which `make_member` makes.
+    """
+    if sys.argv[1:2] == ["group"]:
+        import groups
+
+        groups.main(sys.argv[2:], make_member)
+        return
     parser = argparse.ArgumentParser()
     parser.add_argument("broker", help="HOST:PORT")
     parser.add_argument("topics", help="how the names of topics begin")

@@ -7,7 +7,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from checks import ERROR_NAMES, Client, KafkaError, Record, main
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+
+from checks import ERROR_NAMES, Client, KafkaError, NotAvailable, Record, main
+from groups import HEARTBEAT_MS, METADATA_MS, POLL_MS, SESSION_MS, Again, Member
 
 SECONDS = 30
 DEFAULT_CONFIG = 5
@@ -206,5 +209,74 @@ class Aiokafka(Client):
         self.runner.close()
 
 
+class AiokafkaMember(Member, aiokafka.ConsumerRebalanceListener):
+    def __init__(self, options):
+        super().__init__(options)
+        if options.protocol != "eager":
+            raise NotAvailable("it knows the eager protocol only")
+        self.runner = asyncio.Runner()
+        self.consumer = self.runner.run(self.start())
+
+    async def start(self):
+        options = self.options
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=options.broker,
+            group_id=options.group,
+            group_instance_id=options.instance,
+            partition_assignment_strategy=[RangePartitionAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION_MS,
+            rebalance_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            metadata_max_age_ms=METADATA_MS,
+        )
+        if options.regex:
+            consumer.subscribe(pattern=options.topic, listener=self)
+        else:
+            consumer.subscribe([options.topic], listener=self)
+        while True:
+            try:
+                await consumer.start()
+                return consumer
+            except errors.KafkaConnectionError:
+                await asyncio.sleep(POLL_MS / 1000)
+
+    async def on_partitions_assigned(self, assigned):
+        self.assigned(tuple(partition) for partition in assigned)
+
+    async def on_partitions_revoked(self, revoked):
+        offsets = dict(self.read)
+        try:
+            await self.commit_now(offsets)
+            self.committed(offsets)
+        except Again:
+            pass
+        self.lost([tuple(partition) for partition in revoked])
+
+    def poll(self):
+        polled = self.runner.run(self.consumer.getmany(timeout_ms=POLL_MS, max_records=500))
+        return [
+            (message.topic, message.partition, message.offset)
+            for messages in polled.values()
+            for message in messages
+        ]
+
+    def commit(self, offsets):
+        self.runner.run(self.commit_now(offsets))
+
+    async def commit_now(self, offsets):
+        if not offsets:
+            return
+        try:
+            await self.consumer.commit({TopicPartition(*partition): offset for partition, offset in offsets.items()})
+        except errors.KafkaError as failure:
+            raise Again(str(failure)) from failure
+
+    def close(self):
+        self.runner.run(self.consumer.stop())
+        self.runner.close()
+
+
 if __name__ == "__main__":
-    main(Aiokafka)
+    main(Aiokafka, AiokafkaMember)

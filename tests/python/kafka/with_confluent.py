@@ -4,6 +4,7 @@ import confluent_kafka as ck
 from confluent_kafka import admin as ck_admin
 
 from checks import Client, KafkaError, Record, main
+from groups import HEARTBEAT_MS, METADATA_MS, POLL_MS, SESSION_MS, Again, Member
 
 SECONDS = 30
 # librdkafka's own names for errors, where they differ from the protocol's.
@@ -207,5 +208,99 @@ class Confluent(Client):
         self.consumer.close()
 
 
+# What a member of a group gets over by itself: the broker is away, starts, or does not have the topic yet.
+BUSY = (
+    *PASSING,
+    ck.KafkaError._TIMED_OUT,
+    ck.KafkaError._WAIT_COORD,
+    ck.KafkaError.UNKNOWN_TOPIC_OR_PART,
+    ck.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    ck.KafkaError.COORDINATOR_NOT_AVAILABLE,
+    ck.KafkaError.NOT_COORDINATOR,
+    ck.KafkaError.REQUEST_TIMED_OUT,
+)
+# The group has gone on without this member, or is about to: it joins again by itself.
+OUTRUN = (
+    ck.KafkaError._ASSIGNMENT_LOST,
+    ck.KafkaError._STATE,
+    ck.KafkaError.ILLEGAL_GENERATION,
+    ck.KafkaError.REBALANCE_IN_PROGRESS,
+    ck.KafkaError.STALE_MEMBER_EPOCH,
+    ck.KafkaError.FENCED_MEMBER_EPOCH,
+    ck.KafkaError.UNKNOWN_MEMBER_ID,
+)
+
+
+class ConfluentMember(Member):
+    def __init__(self, options):
+        super().__init__(options)
+        settings = {
+            "bootstrap.servers": options.broker,
+            "group.id": options.group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "topic.metadata.refresh.interval.ms": METADATA_MS,
+            "reconnect.backoff.max.ms": 500,
+            # It says that the broker is away, again and again.
+            "log_level": 2,
+        }
+        if options.protocol == "consumer":
+            settings["group.protocol"] = "consumer"
+        else:
+            assignor = "range" if options.protocol == "eager" else "cooperative-sticky"
+            settings["partition.assignment.strategy"] = assignor
+            settings["session.timeout.ms"] = SESSION_MS
+            settings["heartbeat.interval.ms"] = HEARTBEAT_MS
+        if options.instance:
+            settings["group.instance.id"] = options.instance
+        # What came in the poll that goes on.
+        self.came = []
+        self.consumer = ck.Consumer(settings)
+        self.consumer.subscribe(
+            [options.topic],
+            on_assign=lambda _, partitions: self.assigned(self.named(partitions)),
+            on_revoke=lambda _, partitions: self.revoked(self.named(partitions)),
+            on_lost=lambda _, partitions: self.lost(self.named(partitions)),
+        )
+
+    @staticmethod
+    def named(partitions):
+        return [(partition.topic, partition.partition) for partition in partitions]
+
+    def revoked(self, partitions):
+        # Polling goes on after the partitions are gone; what came of them before is read.
+        came, self.came = self.came, []
+        self.got(came)
+        super().revoked(partitions)
+
+    def poll(self):
+        wait = POLL_MS / 1000
+        while len(self.came) < 500 and (message := self.consumer.poll(wait)):
+            wait = 0
+            error = message.error()
+            if error and error.code() not in BUSY:
+                raise named(error)
+            if not error:
+                self.came.append((message.topic(), message.partition(), message.offset()))
+        came, self.came = self.came, []
+        return came
+
+    def commit(self, offsets):
+        partitions = [ck.TopicPartition(*partition, offset) for partition, offset in offsets.items()]
+        try:
+            answers = self.consumer.commit(offsets=partitions, asynchronous=False)
+        except ck.KafkaException as failure:
+            error = failure.args[0]
+            if error.code() in BUSY or error.code() in OUTRUN:
+                raise Again(error.str()) from failure
+            raise named(error) from failure
+        for answer in answers:
+            if answer.error:
+                raise Again(answer.error.str()) if answer.error.code() in BUSY + OUTRUN else named(answer.error)
+
+    def close(self):
+        self.consumer.close()
+
+
 if __name__ == "__main__":
-    main(Confluent)
+    main(Confluent, ConfluentMember)

@@ -6,7 +6,12 @@ import kafka
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 from kafka.admin import AlterConfigOp, ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from checks import ERROR_NAMES, Client, KafkaError, Record, main
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.structs import OffsetAndMetadata
+
+from checks import ERROR_NAMES, Client, KafkaError, NotAvailable, Record, main
+from groups import HEARTBEAT_MS, METADATA_MS, POLL_MS, SESSION_MS, Again, Member
 
 SECONDS = 30
 
@@ -171,5 +176,61 @@ class KafkaPython(Client):
         self.admin.close()
 
 
+class KafkaPythonMember(Member, kafka.ConsumerRebalanceListener):
+    def __init__(self, options):
+        super().__init__(options)
+        if options.protocol == "consumer":
+            raise NotAvailable("it knows the classic protocol only")
+        self.consumer = KafkaConsumer(
+            bootstrap_servers=options.broker,
+            group_id=options.group,
+            group_instance_id=options.instance,
+            partition_assignment_strategy=[
+                RangePartitionAssignor if options.protocol == "eager" else CooperativeStickyAssignor
+            ],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            metadata_max_age_ms=METADATA_MS,
+            reconnect_backoff_max_ms=500,
+            bootstrap_timeout_ms=SECONDS * 1000,
+        )
+        if options.regex:
+            self.consumer.subscribe(pattern=options.topic, listener=self)
+        else:
+            self.consumer.subscribe([options.topic], listener=self)
+
+    def on_partitions_assigned(self, assigned):
+        self.assigned(tuple(partition) for partition in assigned)
+
+    def on_partitions_revoked(self, revoked):
+        # Called on the thread of the library, where nothing may wait: what is not committed by now is
+        # read again by the next owner.
+        self.lost([tuple(partition) for partition in revoked])
+
+    def poll(self):
+        polled = ask(lambda: self.consumer.poll(POLL_MS, max_records=500))
+        return [
+            (message.topic, message.partition, message.offset)
+            for messages in polled.values()
+            for message in messages
+        ]
+
+    def commit(self, offsets):
+        committed = {
+            TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()
+        }
+        try:
+            self.consumer.commit(committed, timeout_ms=SECONDS * 1000)
+        except errors.FencedInstanceIdError as failure:
+            raise named(failure) from failure
+        except errors.KafkaError as failure:
+            raise Again(str(failure)) from failure
+
+    def close(self):
+        self.consumer.close()
+
+
 if __name__ == "__main__":
-    main(KafkaPython)
+    main(KafkaPython, KafkaPythonMember)

@@ -5,10 +5,14 @@ Topics are made and looked at with confluent-kafka; that is preparation, and cou
 """
 
 import json
+import queue
 import re
+import signal
 import subprocess
+import threading
 
 from checks import Client, KafkaError, NotAvailable, Record, main
+from groups import HEARTBEAT_MS, METADATA_MS, POLL_MS, SESSION_MS, Member
 from with_confluent import Confluent
 
 SECONDS = 30
@@ -129,5 +133,71 @@ class Kcat(Client):
         self.helper.close()
 
 
+class KcatMember(Member):
+    """kcat as a member: it commits by itself, and does not say what."""
+
+    def __init__(self, options):
+        super().__init__(options)
+        if options.protocol != "eager":
+            raise NotAvailable("it is for the eager protocol")
+        settings = {
+            "partition.assignment.strategy": "range",
+            "session.timeout.ms": SESSION_MS,
+            "heartbeat.interval.ms": HEARTBEAT_MS,
+            "topic.metadata.refresh.interval.ms": METADATA_MS,
+            "auto.offset.reset": "earliest",
+            "auto.commit.interval.ms": 100,
+        }
+        if options.instance:
+            settings["group.instance.id"] = options.instance
+        command = ["kcat", "-b", options.broker, "-u", "-f", "%t %p %o\\n"]
+        command += [option for key, value in settings.items() for option in ("-X", f"{key}={value}")]
+        self.kcat = subprocess.Popen(
+            [*command, "-G", options.group, options.topic],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.records = queue.Queue()
+        threads = [threading.Thread(target=listen, daemon=True) for listen in (self.listen_records, self.listen_group)]
+        for thread in threads:
+            thread.start()
+        self.threads = threads
+
+    def listen_records(self):
+        for line in self.kcat.stdout:
+            topic, partition, offset = line.split()
+            self.records.put((topic, int(partition), int(offset)))
+
+    def listen_group(self):
+        for line in self.kcat.stderr:
+            # "% Group NAME rebalanced (memberid ID): assigned: TOPIC [PARTITION], TOPIC [PARTITION]"
+            if found := re.search(r" rebalanced \(memberid .*\): (assigned|revoked): (.*)", line):
+                partitions = [(topic, int(number)) for topic, number in re.findall(r"(\S+) \[(\d+)\]", found[2])]
+                (self.assigned if found[1] == "assigned" else self.lost)(partitions)
+
+    def poll(self):
+        if self.kcat.poll() is not None:
+            raise AssertionError(f"kcat ended with code {self.kcat.returncode}")
+        records = []
+        try:
+            records.append(self.records.get(timeout=POLL_MS / 1000))
+            while True:
+                records.append(self.records.get_nowait())
+        except queue.Empty:
+            return records
+
+    def try_commit(self):
+        return True
+
+    def close(self):
+        self.kcat.send_signal(signal.SIGTERM)
+        self.kcat.wait(SECONDS)
+        for thread in self.threads:
+            thread.join()
+        self.got([self.records.get_nowait() for _ in range(self.records.qsize())])
+
+
 if __name__ == "__main__":
-    main(Kcat)
+    main(Kcat, KcatMember)
