@@ -4,38 +4,61 @@
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use sapwood_broker::ConnectionBudget;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
+
+/// A connection that may know where it comes from.
+pub trait Remote {
+    /// The client's address; `None` when there is none, or it is not known any more.
+    fn remote_address(&self) -> Option<SocketAddr>;
+}
+
+impl Remote for TcpStream {
+    fn remote_address(&self) -> Option<SocketAddr> {
+        self.peer_addr().ok()
+    }
+}
 
 /// A connection, its share of the budget, and the cut.
 pub(crate) struct Cuttable<I> {
     io: I,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    budget: Arc<ConnectionBudget>,
+    peer: Peer,
 }
 
 /// What each request knows of its connection.
 #[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) budget: Arc<ConnectionBudget>,
+    pub(crate) address: Option<SocketAddr>,
 }
 
-impl<I> Cuttable<I> {
+impl<I: Remote> Cuttable<I> {
     pub(crate) fn new(io: I, cut: CancellationToken, budget: ConnectionBudget) -> Self {
+        let peer = Peer {
+            budget: Arc::new(budget),
+            address: io.remote_address(),
+        };
         Self {
             io,
             cut: Box::pin(cut.cancelled_owned()),
-            budget: Arc::new(budget),
+            peer,
         }
     }
+}
 
+impl<I> Cuttable<I> {
     fn poll_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.cut.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
@@ -48,9 +71,7 @@ impl<I> Connected for Cuttable<I> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer {
-            budget: Arc::clone(&self.budget),
-        }
+        self.peer.clone()
     }
 }
 

@@ -21,5 +21,6 @@ mod convert;
 mod cut;
 mod error;
 
+pub use cut::Remote;
 pub use options::GrpcOptions;
 pub use serve::{ServeError, serve};

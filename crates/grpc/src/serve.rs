@@ -19,7 +19,7 @@ use tracing::debug;
 
 use crate::{
     GrpcOptions,
-    cut::{Cuttable, Peer},
+    cut::{Cuttable, Peer, Remote},
     fetch::FetchApi,
     groups::GroupApi,
     produce::ProduceApi,
@@ -69,7 +69,7 @@ pub async fn serve<I, S, F>(
     shutdown: F,
 ) -> Result<(), ServeError>
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Remote + Unpin + Send + 'static,
     S: Stream<Item = io::Result<I>>,
     F: Future<Output = ()>,
 {
@@ -99,9 +99,7 @@ where
     let topics = TopicApi {
         broker: broker.clone(),
     };
-    let groups = GroupApi {
-        broker: broker.clone(),
-    };
+    let groups = GroupApi::new(broker.clone(), drain.clone());
     let router = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -174,4 +172,15 @@ pub(crate) fn connection_budget<T>(request: &Request<T>, broker: &Broker) -> Arc
         // Called without a connection: as an embedder might.
         None => Arc::new(broker.budget().connection()),
     }
+}
+
+/// Where a request came from, without the port; empty if that is not known.
+pub(crate) fn peer_host<T>(request: &Request<T>) -> String {
+    let address = request
+        .extensions()
+        .get::<Peer>()
+        .and_then(|peer| peer.address);
+    address.map_or_else(String::new, |address| {
+        address.ip().to_canonical().to_string()
+    })
 }

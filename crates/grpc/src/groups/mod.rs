@@ -1,6 +1,13 @@
-//! Consumer groups: how far they have read, what they are, and moving them.
+//! Consumer groups: being a member, how far they have read, what they are, and moving them.
 
 mod convert;
+mod join;
+mod options;
+mod seats;
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::Stream;
 
 use sapwood_broker::{
     Broker, GroupRequestError,
@@ -13,23 +20,46 @@ use sapwood_model::{
     Code, InvalidTopicName, LeaderEpoch, Offset, PartitionId, TopicName, TopicPartition,
 };
 use sapwood_rpc::v1::{self, group_service_server::GroupService};
-use tonic::{Request, Response, Status};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 
-use crate::error::Failure;
+use crate::{error::Failure, serve::peer_host};
 use convert::Entries;
+use seats::Seats;
 
 /// The most partitions or targets of one request that changes something.
 const CHANGES_MAX: usize = 10_000;
 /// The most partitions that are asked about or owned at once.
 const PARTITIONS_MAX: usize = 100_000;
 
+/// Answers between a member's task and its connection.
+const ANSWERS_AHEAD: usize = 1;
+
 #[derive(Debug, Clone)]
 pub(crate) struct GroupApi {
-    pub(crate) broker: Broker,
+    broker: Broker,
+    drain: CancellationToken,
+    seats: Seats,
 }
+
+type Responses = Pin<Box<dyn Stream<Item = Result<v1::JoinResponse, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl GroupService for GroupApi {
+    type JoinStream = Responses;
+
+    async fn join(
+        &self,
+        request: Request<Streaming<v1::JoinRequest>>,
+    ) -> Result<Response<Responses>, Status> {
+        let host: Arc<str> = peer_host(&request).into();
+        let (answers, receiver) = mpsc::channel(ANSWERS_AHEAD);
+        tokio::spawn(join::run(self.clone(), host, request.into_inner(), answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
     async fn commit(
         &self,
         request: Request<v1::CommitRequest>,
@@ -193,6 +223,15 @@ impl GroupService for GroupApi {
 }
 
 impl GroupApi {
+    /// Streams end when `drain` is cancelled; members stay.
+    pub(crate) fn new(broker: Broker, drain: CancellationToken) -> Self {
+        Self {
+            broker,
+            drain,
+            seats: Seats::default(),
+        }
+    }
+
     /// Tells a group that is not there from one of the other kind.
     async fn refusal(&self, group: &GroupId, error: GroupRequestError) -> Failure {
         if let GroupRequestError::Group(GroupError::GroupNotFound) = &error

@@ -1,10 +1,12 @@
 //! A client's connection and its slot under the connection limit.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use sapwood_grpc::Remote;
 use sapwood_http::ConnectionCounters;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -78,6 +80,12 @@ impl Connection {
             stream,
             _slot: slot,
         }
+    }
+}
+
+impl Remote for Connection {
+    fn remote_address(&self) -> Option<SocketAddr> {
+        self.stream.remote_address()
     }
 }
 
