@@ -54,6 +54,7 @@ pub struct Header([u8; HEADER_BYTES]);
 
 impl Header {
     /// Takes the first 61 bytes. `None` when there are fewer; nothing else is checked.
+    #[inline]
     pub fn read(bytes: &[u8]) -> Option<Self> {
         bytes.first_chunk::<HEADER_BYTES>().copied().map(Self)
     }

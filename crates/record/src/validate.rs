@@ -80,24 +80,24 @@ pub fn validate(bytes: Bytes, rules: &Rules, now: Timestamp) -> Result<Batch, Ba
             limit: rules.batch_bytes_max,
         });
     }
-    let mut batch = Batch::split(bytes)?;
-    batch.verify_crc()?;
+    let mut batch = Batch::split_verified(bytes)?;
     check_header(batch.header())?;
     let window = Window::new(rules.timestamps, now);
-    match records_to_walk(&batch, rules)? {
-        Some(records) => {
-            let max = walk(batch.header(), &records, rules.keys_required, window)?;
-            if window.is_some() && max != batch.header().max_timestamp() {
-                batch.correct_max_timestamp(max);
-            }
-            if let Some(compression) = rules.compression {
-                batch = recompress(batch, records, compression, rules.batch_bytes_max)?;
-            }
+    let codec = batch.header().codec()?;
+    if codec == Codec::None || rules.opens_compressed() || rules.rewrites(codec) {
+        let decompressed = decompress(&batch, codec, rules.decompressed_bytes_max)?;
+        let records = decompressed.as_ref().unwrap_or(batch.record_bytes());
+        let max = walk(batch.header(), records, rules.keys_required, window)?;
+        if window.is_some() && max != batch.header().max_timestamp() {
+            batch.correct_max_timestamp(max);
         }
-        None => {
-            check_timestamp(batch.header().max_timestamp(), window)?;
-            check_count(batch.header().records_count(), rules.decompressed_bytes_max)?;
+        if let Some(compression) = rules.compression.filter(|to| to.codec != codec) {
+            let records = decompressed.unwrap_or_else(|| batch.record_bytes().clone());
+            batch = recompress(batch, records, compression, rules.batch_bytes_max)?;
         }
+    } else {
+        check_timestamp(batch.header().max_timestamp(), window)?;
+        check_count(batch.header().records_count(), rules.decompressed_bytes_max)?;
     }
     if rules.timestamps == TimestampRule::LogAppend {
         batch.stamp_append_time(now);
@@ -106,6 +106,7 @@ pub fn validate(bytes: Bytes, rules: &Rules, now: Timestamp) -> Result<Batch, Ba
 }
 
 /// The rules on the header alone.
+#[inline(always)]
 fn check_header(header: &Header) -> Result<(), BatchError> {
     let (count, last_offset_delta) = (header.records_count_wire(), header.last_offset_delta());
     if count == 0 {
@@ -142,16 +143,12 @@ fn check_header(header: &Header) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// The decompressed records, when they are to be walked.
-fn records_to_walk(batch: &Batch, rules: &Rules) -> Result<Option<Bytes>, BatchError> {
-    let codec = batch.header().codec()?;
-    let walked = codec == Codec::None || rules.opens_compressed() || rules.rewrites(codec);
-    if !walked {
-        return Ok(None);
+/// The decompressed records; `None` when the batch has them as they are.
+fn decompress(batch: &Batch, codec: Codec, bytes_max: usize) -> Result<Option<Bytes>, BatchError> {
+    match codec {
+        Codec::None => Ok(None),
+        _ => codec.decompress(batch.record_bytes(), bytes_max).map(Some),
     }
-    codec
-        .decompress(batch.record_bytes(), rules.decompressed_bytes_max)
-        .map(Some)
 }
 
 /// The same batch in the codec that the topic asks for. `records` are its records uncompressed.
@@ -161,9 +158,6 @@ fn recompress(
     to: Compression,
     batch_bytes_max: usize,
 ) -> Result<Batch, BatchError> {
-    if batch.header().codec()? == to.codec {
-        return Ok(batch);
-    }
     let records = to.compress(&records)?.map_or(records, Bytes::from);
     let size_bytes = HEADER_BYTES.saturating_add(records.len());
     if size_bytes > batch_bytes_max {
@@ -187,6 +181,7 @@ fn check_count(count: u32, decompressed_bytes_max: usize) -> Result<(), BatchErr
 }
 
 /// Reads every record; returns the largest timestamp.
+#[inline(always)]
 fn walk(
     header: &Header,
     records: &[u8],

@@ -57,6 +57,14 @@ impl<'a> Reader<'a> {
             let raw = u64::from(first & 0x7f) | u64::from(second) << 7;
             return Ok(unzigzag(raw) as i32);
         }
+        // The length of a long value.
+        if let Some(&third) = self.bytes.get(self.position)
+            && third < 0x80
+        {
+            self.position += 1;
+            let raw = u64::from(first & 0x7f) | u64::from(second & 0x7f) << 7;
+            return Ok(unzigzag(raw | u64::from(third) << 14) as i32);
+        }
         let raw = self.long(first, second, 5)?;
         let raw = u32::try_from(raw).map_err(|_| RecordFault::VarintOverflow)?;
         Ok(unzigzag(u64::from(raw)) as i32)
