@@ -36,8 +36,9 @@ pub use coordinator::{CoordinatorError, LoadProgress};
 pub use drain::Status;
 pub use fetch::{Fetch, FetchError, FetchPartition, Fetched, FetchedPartition};
 pub use groups::{
-    GroupChanges, GroupCoordinator, GroupOverview, GroupRequestError, Listing, MemberOverview,
-    PartitionOverview, SeekError, SeekPartitions, SeekPosition, SeekResult, SeekTarget,
+    GroupChanges, GroupCoordinator, GroupMetrics, GroupOverview, GroupRequestError, GroupSurvey,
+    Listing, MemberOverview, PartitionOverview, SeekError, SeekPartitions, SeekPosition,
+    SeekResult, SeekTarget, SurveyedGroup,
 };
 pub use limits::{Budget, BudgetError, ConnectionBudget, Permit};
 pub use metrics::{Metrics, MetricsSnapshot, PartitionMetrics, Results, TaskMetrics, TopicMetrics};

@@ -1,11 +1,13 @@
 //! What the broker counts. Plain atomics: whoever exports metrics reads them when asked, and counting
 //! costs a few nanoseconds.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use sapwood_log::{Bounds, Counter, Histogram, PartitionStats};
 use sapwood_model::{Code, LeaderEpoch, PartitionId, TopicId, TopicName};
+
+use crate::groups::GroupMetrics;
 
 /// The counters and histograms of a broker since its start.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub struct Metrics {
     pub fetch_read: Histogram,
     /// The time that a fetch was parked; only those that were.
     pub fetch_parked: Histogram,
+    /// What groups do. Shared with those who host them.
+    pub groups: Arc<GroupMetrics>,
     /// Fetches that are parked now are those that came minus those that left.
     pub(crate) fetches_came: Counter,
     pub(crate) fetches_left: Counter,

@@ -10,7 +10,7 @@ use sapwood_group::{
 };
 use sapwood_model::{Timestamp, TopicId, TopicName};
 
-use super::{changes::Watchers, codec};
+use super::{changes::Watchers, codec, rebalances::Rebalances};
 use crate::{
     coordinator::{CallId, Decision, Decoded, Encoded, Event, Fault, Machine, Moment},
     registry::{Registry, TopicRef, count},
@@ -25,25 +25,33 @@ pub(crate) struct GroupMachine {
     /// While it is loaded: every topic that offsets were committed for, with its id if that is known.
     replayed: Option<HashMap<TopicName, HashSet<Option<TopicId>>>>,
     watchers: Arc<Watchers>,
-    /// Groups that the decision which is being applied has changed, if any are watched.
-    changed: Vec<GroupId>,
+    pub(super) rebalances: Rebalances,
+    /// Groups that the decision which is being applied has changed, and whether they begin a new epoch.
+    changed: Vec<(GroupId, bool)>,
 }
 
 impl GroupMachine {
-    pub(super) fn new(settings: Settings, topics: Arc<Registry>, watchers: Arc<Watchers>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        topics: Arc<Registry>,
+        watchers: Arc<Watchers>,
+        rebalances: Rebalances,
+    ) -> Self {
         Self {
             groups: Groups::new(settings),
             topics,
             replayed: Some(HashMap::new()),
             watchers,
+            rebalances,
             changed: Vec::new(),
         }
     }
 
-    fn note_change(&mut self, group: &GroupId) {
+    fn note_change(&mut self, group: &GroupId, new_epoch: bool) {
         // A decision is about one group, or about offsets only.
-        if self.changed.last() != Some(group) {
-            self.changed.push(group.clone());
+        match self.changed.last_mut().filter(|(last, _)| last == group) {
+            Some((_, epoch)) => *epoch |= new_epoch,
+            None => self.changed.push((group.clone(), new_epoch)),
         }
     }
 }
@@ -93,25 +101,27 @@ impl Machine for GroupMachine {
                 None => drop(replayed.insert(topic.clone(), [offset.topic_id].into())),
             }
         }
-        let is_watched = self.replayed.is_none() && self.watchers.are_any();
-        if is_watched && !matches!(record, Record::Offset { .. }) {
-            self.note_change(record.group());
+        if self.replayed.is_none() && !matches!(record, Record::Offset { .. }) {
+            let new_epoch = matches!(record, Record::Consumer { value: Some(_), .. });
+            self.note_change(record.group(), new_epoch);
         }
         self.groups.apply(record);
     }
 
     fn apply_effect(&mut self, effect: Effect) {
-        if let Some(group) = effect.changes()
-            && self.watchers.are_any()
-        {
-            self.note_change(group);
+        if let Some(group) = effect.changes() {
+            self.note_change(group, false);
         }
         self.groups.apply_effect(effect);
     }
 
     fn applied(&mut self) {
-        for group in self.changed.drain(..) {
-            self.watchers.tell(&group);
+        let are_watched = self.watchers.are_any();
+        for (group, new_epoch) in self.changed.drain(..) {
+            self.rebalances.saw(&self.groups, &group, new_epoch);
+            if are_watched {
+                self.watchers.tell(&group);
+            }
         }
     }
 

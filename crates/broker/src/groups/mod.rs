@@ -8,7 +8,9 @@ mod changes;
 mod codec;
 mod machine;
 mod overview;
+mod rebalances;
 mod seek;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod unread;
@@ -24,8 +26,10 @@ use sapwood_model::{Code, PartitionId, TopicName};
 
 pub use self::changes::GroupChanges;
 pub use self::overview::{GroupOverview, MemberOverview, PartitionOverview};
+pub use self::rebalances::GroupMetrics;
 pub use self::seek::{SeekError, SeekPartitions, SeekPosition, SeekResult, SeekTarget};
-use self::{changes::Watchers, machine::GroupMachine};
+pub use self::survey::{GroupSurvey, SurveyedGroup};
+use self::{changes::Watchers, machine::GroupMachine, rebalances::Rebalances, survey::SurveyTimes};
 use crate::{
     Broker, CreateTopicError, LoadProgress, NewTopic,
     broker::Core,
@@ -68,6 +72,7 @@ pub struct Listing {
 pub(crate) struct GroupHosts {
     coordinator: OnceLock<Coordinator<GroupMachine>>,
     watchers: Arc<Watchers>,
+    survey_times: SurveyTimes,
 }
 
 impl GroupHosts {
@@ -99,7 +104,10 @@ impl Core {
             let settings = &self.options.groups;
             let make = || {
                 let watchers = self.groups.watchers.clone();
-                GroupMachine::new(settings.clone(), self.registry.clone(), watchers)
+                let clock = self.environment.clock.clone();
+                let rebalances = Rebalances::new(clock, self.metrics.groups.clone());
+                let topics = self.registry.clone();
+                GroupMachine::new(settings.clone(), topics, watchers, rebalances)
             };
             Coordinator::start(&self.home(topic), make)
         };
@@ -245,8 +253,13 @@ impl GroupCoordinator {
         &self,
         commit: Commit,
     ) -> Result<Vec<Result<(), GroupError>>, GroupRequestError> {
+        let core = &self.broker.core;
+        let began = core.environment.clock.elapsed();
         let group = commit.group.clone();
-        let reply = self.ask(&group, Request::Commit(commit)).await?;
+        let reply = self.ask(&group, Request::Commit(commit)).await;
+        let took = core.environment.clock.elapsed().saturating_sub(began);
+        core.metrics.groups.commit.record(took);
+        let reply = reply?;
         let Reply::Commit(results) = reply else {
             unreachable!("a reply is of its request's kind")
         };

@@ -14,7 +14,7 @@ use sapwood_group::{
     GroupId, GroupKind, GroupState, Groups, InstanceId, Listed, MemberId, assigned_partitions,
 };
 use sapwood_log::{Bounds, PartitionState};
-use sapwood_model::{Offset, PartitionId, Timestamp, TopicName, TopicPartition};
+use sapwood_model::{Offset, PartitionId, Timestamp, TopicId, TopicName, TopicPartition};
 
 use super::{GroupCoordinator, unread::Unread};
 use crate::{
@@ -123,21 +123,28 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn of(groups: &Groups, topics: &Registry, group: &GroupId) -> Option<Self> {
-        let listed = groups.listed(group)?;
-        let all = FetchOffsets {
-            group: group.clone(),
-            by: None,
-            partitions: None,
-        };
-        let offsets = groups.fetch_offsets(topics, all);
         Some(Self {
+            listed: groups.listed(group)?,
             classic: groups.describe_classic(group),
             consumer: groups.describe_consumer(group),
-            // Nobody's epoch is looked at, and the group's name is one that a group has.
-            offsets: offsets.unwrap_or_default(),
-            listed,
+            offsets: committed_offsets(groups, topics, group),
         })
     }
+}
+
+/// What a group has committed, in order.
+pub(super) fn committed_offsets(
+    groups: &Groups,
+    topics: &Registry,
+    group: &GroupId,
+) -> Vec<FetchedOffset> {
+    let all = FetchOffsets {
+        group: group.clone(),
+        by: None,
+        partitions: None,
+    };
+    // Nobody's epoch is looked at; a name that is too long is no group's.
+    groups.fetch_offsets(topics, all).unwrap_or_default()
 }
 
 impl GroupCoordinator {
@@ -159,18 +166,18 @@ impl GroupCoordinator {
             .await?;
         let Some(seen) = seen else { return Ok(None) };
         let core = &self.broker.core;
-        let (mut overview, logs) = assemble(&core.registry, seen);
-        let unread = overview.partitions.iter().zip(&logs);
-        let unread = unread.filter_map(|(row, log)| Unread::of(row, log.as_ref()?));
-        let times = core.first_unread(unread.collect()).await;
+        let (mut overview, places) = assemble(&core.registry, seen);
+        let rows = overview.partitions.iter_mut().zip(&places);
+        let rows: Vec<_> = rows
+            .map(|(row, place)| (Unread::of(row, place.as_ref()), place, row))
+            .collect();
+        let unread = rows.iter().filter_map(|(unread, ..)| unread.clone());
+        let times = core.first_unread(unread.collect(), None).await;
+        let mut times = times.into_iter();
         let now = core.environment.clock.now();
-        for (row, log) in overview.partitions.iter_mut().zip(&logs) {
-            let key = TopicPartition {
-                topic: row.topic.clone(),
-                partition: row.partition,
-            };
-            let retention_ms = log.as_ref().and_then(|log| log.retention_ms);
-            row.tell_time(times.get(&key).copied().flatten(), retention_ms, now);
+        for (unread, place, row) in rows {
+            let time = unread.and_then(|_| times.next().flatten());
+            row.tell_time(time, place.as_ref(), now);
         }
         Ok(Some(overview))
     }
@@ -179,19 +186,20 @@ impl GroupCoordinator {
 /// A partition that is there, with what the overview needs of it.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
+    pub(super) topic_id: TopicId,
     pub(super) partition: Arc<Partition>,
     /// None if `retention.ms` deletes nothing.
     pub(super) retention_ms: Option<u64>,
 }
 
 /// Finds topics once, however many partitions of theirs are asked for.
-struct Places<'a> {
+pub(super) struct Places<'a> {
     registry: &'a Registry,
     topics: HashMap<TopicName, Option<Arc<Topic>>>,
 }
 
 impl<'a> Places<'a> {
-    fn new(registry: &'a Registry) -> Self {
+    pub(super) fn new(registry: &'a Registry) -> Self {
         Self {
             registry,
             topics: HashMap::new(),
@@ -205,6 +213,7 @@ impl<'a> Places<'a> {
         }
         let topic = self.topics.get(topic)?.as_ref()?;
         Some(Place {
+            topic_id: topic.id,
             partition: topic.partition(partition).ok()?,
             retention_ms: topic.config.load().retention_ms,
         })
@@ -237,24 +246,9 @@ fn assemble(registry: &Registry, seen: Seen) -> (GroupOverview, Vec<Option<Place
     };
     let mut partitions = Vec::with_capacity(rows.len());
     let mut found = Vec::with_capacity(rows.len());
-    for (TopicPartition { topic, partition }, (committed, member)) in rows {
-        let place = places.find(&topic, partition);
-        let log = place.as_ref().map(|place| &place.partition.log);
-        let bounds = log
-            .filter(|log| matches!(log.state(), PartitionState::Online))
-            .map(|log| log.bounds());
-        let (lag, lost) = lag(committed.as_ref().map(|c| c.offset), bounds);
-        partitions.push(PartitionOverview {
-            topic,
-            partition,
-            committed,
-            bounds,
-            lag,
-            lost,
-            behind_ms: None,
-            retention_headroom_ms: None,
-            member,
-        });
+    for (partition, (committed, member)) in rows {
+        let (row, place) = measure(&mut places, partition, committed, member);
+        partitions.push(row);
         found.push(place);
     }
     let overview = GroupOverview {
@@ -268,6 +262,34 @@ fn assemble(registry: &Registry, seen: Seen) -> (GroupOverview, Vec<Option<Place
         partitions,
     };
     (overview, found)
+}
+
+/// How far a group has read a partition, but for times, with its place.
+pub(super) fn measure(
+    places: &mut Places<'_>,
+    partition: TopicPartition,
+    committed: Option<CommittedOffset>,
+    member: Option<usize>,
+) -> (PartitionOverview, Option<Place>) {
+    let TopicPartition { topic, partition } = partition;
+    let place = places.find(&topic, partition);
+    let log = place.as_ref().map(|place| &place.partition.log);
+    let bounds = log
+        .filter(|log| matches!(log.state(), PartitionState::Online))
+        .map(|log| log.bounds());
+    let (lag, lost) = lag(committed.as_ref().map(|c| c.offset), bounds);
+    let row = PartitionOverview {
+        topic,
+        partition,
+        committed,
+        bounds,
+        lag,
+        lost,
+        behind_ms: None,
+        retention_headroom_ms: None,
+        member,
+    };
+    (row, place)
 }
 
 /// Records that are unread, if that can be known, and records that were deleted unread.
@@ -341,7 +363,16 @@ fn consumer_members(registry: &Registry, group: &ConsumerDescription) -> Vec<Mem
 
 impl PartitionOverview {
     /// Says how long ago the first unread record was made, and how long it will be there.
-    fn tell_time(&mut self, first: Option<Timestamp>, retention_ms: Option<u64>, now: Timestamp) {
+    pub(super) fn tell_time(
+        &mut self,
+        first: Option<Timestamp>,
+        place: Option<&Place>,
+        now: Timestamp,
+    ) {
+        self.tell(first, place.and_then(|place| place.retention_ms), now);
+    }
+
+    fn tell(&mut self, first: Option<Timestamp>, retention_ms: Option<u64>, now: Timestamp) {
         if self.lag == Some(0) {
             self.behind_ms = Some(0);
         }
@@ -394,7 +425,7 @@ mod tests {
         };
         let told = |lag, first: Option<i64>, retention| {
             let mut row = row(lag);
-            row.tell_time(first.map(Timestamp), retention, Timestamp(10_000));
+            row.tell(first.map(Timestamp), retention, Timestamp(10_000));
             (row.behind_ms, row.retention_headroom_ms)
         };
         assert_eq!(

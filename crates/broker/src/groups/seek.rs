@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sapwood_group::{
-    Commit, CommitOffset, Committer, FetchOffsets, FetchedOffset, GroupError, GroupId, Groups,
-};
+use sapwood_group::{Commit, CommitOffset, Committer, FetchedOffset, GroupError, GroupId, Groups};
 use sapwood_log::Bounds;
 use sapwood_model::{Code, Offset, PartitionId, Timestamp, TopicName, TopicPartition};
 use tracing::info;
 
-use super::{GroupCoordinator, GroupRequestError};
+use super::{GroupCoordinator, GroupRequestError, overview::committed_offsets};
 use crate::{
     broker::Core,
     reads::LookupReadError,
@@ -263,12 +261,7 @@ impl Seen {
         if listed.as_ref().is_some_and(|listed| listed.members > 0) {
             return Err(GroupError::NonEmptyGroup);
         }
-        let all = FetchOffsets {
-            group: group.clone(),
-            by: None,
-            partitions: None,
-        };
-        let fetched = groups.fetch_offsets(topics, all)?;
+        let fetched = committed_offsets(groups, topics, group);
         let committed =
             |fetched: FetchedOffset| Some((fetched.partition, fetched.committed?.offset));
         Ok(Self {

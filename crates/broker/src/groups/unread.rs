@@ -1,10 +1,11 @@
 //! The time of the first record that a group has not read.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use sapwood_log::{Partition, Read, ReadLimits, ReadMode};
-use sapwood_model::{Offset, Timestamp, TopicPartition};
+use sapwood_model::{Offset, PartitionId, Timestamp, TopicId};
 use sapwood_record::{Batch, batches};
+use tokio::time::Instant;
 
 use super::overview::{PartitionOverview, Place};
 use crate::broker::Core;
@@ -19,7 +20,8 @@ const BATCHES_MAX: usize = 8;
 /// A partition with unread records.
 #[derive(Debug, Clone)]
 pub(super) struct Unread {
-    key: TopicPartition,
+    topic_id: TopicId,
+    partition: PartitionId,
     log: Arc<Partition>,
     from: Offset,
     upto: Offset,
@@ -27,18 +29,22 @@ pub(super) struct Unread {
 
 impl Unread {
     /// None if nothing is unread, or that is not known.
-    pub(super) fn of(row: &PartitionOverview, place: &Place) -> Option<Self> {
+    pub(super) fn of(row: &PartitionOverview, place: Option<&Place>) -> Option<Self> {
         let bounds = row.bounds?;
+        let place = place?;
         row.lag.filter(|lag| *lag > 0)?;
         Some(Self {
-            key: TopicPartition {
-                topic: row.topic.clone(),
-                partition: row.partition,
-            },
+            topic_id: place.topic_id,
+            partition: row.partition,
             log: place.partition.log.clone(),
             from: row.committed.as_ref()?.offset.max(bounds.log_start),
             upto: bounds.high_watermark,
         })
+    }
+
+    /// The place of the first record.
+    pub(super) fn key(&self) -> (TopicId, PartitionId, Offset) {
+        (self.topic_id, self.partition, self.from)
     }
 
     /// The time of the first record from there on. None if it has none or cannot be read, or none was
@@ -99,21 +105,20 @@ fn time_in(batch: &Batch, from: Offset, decompressed_bytes_max: usize) -> Option
 }
 
 impl Core {
-    /// The time of the first unread record of each partition; none where it is not known.
+    /// The time of the first unread record of each partition, in their order; none where it is not
+    /// known. If time runs out, the last ones are missing.
     pub(super) async fn first_unread(
         &self,
         mut partitions: Vec<Unread>,
-    ) -> HashMap<TopicPartition, Option<Timestamp>> {
+        until: Option<Instant>,
+    ) -> Vec<Option<Timestamp>> {
         let cap = self.options.decompressed_bytes_max;
-        let mut times = HashMap::with_capacity(partitions.len());
-        while !partitions.is_empty() {
+        let mut times = Vec::with_capacity(partitions.len());
+        while !partitions.is_empty() && until.is_none_or(|until| Instant::now() < until) {
             let rest = partitions.split_off(partitions.len().min(PARTITIONS_AT_ONCE));
             let now = std::mem::replace(&mut partitions, rest);
             let read = move || {
-                let times = now.into_iter().map(|unread| {
-                    let time = unread.time(cap);
-                    (unread.key, time)
-                });
+                let times = now.iter().map(|unread| unread.time(cap));
                 times.collect::<Vec<_>>()
             };
             times.extend(self.blocking_read(read).await);

@@ -26,7 +26,7 @@ pub(crate) async fn broker_on(machine: &Machine) -> Broker {
     broker
 }
 
-async fn ready(broker: &Broker) {
+pub(crate) async fn ready(broker: &Broker) {
     broker.groups().prepare().await.unwrap();
     while broker.groups().load_progress().loading > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;

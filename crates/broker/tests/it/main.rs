@@ -11,6 +11,7 @@ mod group_changes;
 mod group_lifecycle;
 mod group_overview;
 mod group_seek;
+mod group_survey;
 mod groups;
 mod held_back;
 mod lifecycle;
