@@ -97,9 +97,6 @@ pub(crate) fn check(beat: &ConsumerHeartbeat) -> Result<(), GroupError> {
                 return refuse("who joins owns no partitions, and says so");
             }
         }
-        Presence::Pause if beat.instance_id.is_none() => {
-            return refuse("only a static member can leave and be expected back");
-        }
         Presence::Pause | Presence::Leave | Presence::Stay(_) => {}
     }
     match beat.server_assignor.as_deref() {

@@ -15,7 +15,7 @@ use crate::{
 /// Takes a member out, or has its place kept for a static one.
 ///
 /// # Errors
-/// [`GroupError::UnknownMember`] and [`GroupError::FencedInstance`].
+/// [`GroupError::UnknownMember`], [`GroupError::FencedInstance`] and [`GroupError::InvalidRequest`].
 pub(super) fn by_heartbeat(
     group: &ConsumerGroup,
     settings: &Settings,
@@ -35,10 +35,13 @@ pub(super) fn by_heartbeat(
         }
     }
     let current = group.currents.get(id);
-    if !group.members.contains_key(id) {
-        return Err(GroupError::UnknownMember);
-    }
+    let member = group.members.get(id).ok_or(GroupError::UnknownMember)?;
     if beat.presence == Presence::Pause {
+        // It need not say its instance id again; Kafka refuses that, and franz-go does it.
+        if member.instance_id.is_none() {
+            let reason = "only a static member can leave and be expected back";
+            return Err(GroupError::InvalidRequest(reason));
+        }
         pause(&beat.group, settings, context, id, current, &mut out);
     } else {
         remove(group, context, &beat.group, &[id].into(), &mut out);

@@ -194,7 +194,6 @@ fn heartbeats_that_contradict_themselves_are_refused() {
                 ..joining("a", &["t"])
             },
         ),
-        ("comes back as nobody", heartbeat("a", Presence::Pause)),
     ];
     for (name, request) in table {
         let refused = beat(&mut host, request);
@@ -409,7 +408,7 @@ fn a_static_member_that_comes_back_gets_what_it_had_and_nobody_notices() {
 }
 
 #[test]
-fn a_static_member_need_not_say_its_instance_id_again_while_it_stays() {
+fn a_static_member_need_not_say_its_instance_id_again() {
     let mut host = host();
     let first = ConsumerHeartbeat {
         instance_id: Some("i".into()),
@@ -423,11 +422,14 @@ fn a_static_member_need_not_say_its_instance_id_again_while_it_stays() {
         ..heartbeat("a", Presence::Stay(Epoch(1)))
     };
     assert_eq!(epoch(&beat(&mut host, other).unwrap()), 2);
-    let pause = ConsumerHeartbeat {
-        instance_id: Some("i".into()),
-        ..heartbeat("a", Presence::Pause)
-    };
-    assert_eq!(beat(&mut host, pause).unwrap().presence, Presence::Pause);
+    let pause = beat(&mut host, heartbeat("a", Presence::Pause)).unwrap();
+    assert_eq!(pause.presence, Presence::Pause);
+    join(&mut host, "b", &["t"]);
+    let dynamic = beat(&mut host, heartbeat("b", Presence::Pause));
+    assert!(
+        matches!(dynamic, Err(GroupError::InvalidRequest(_))),
+        "{dynamic:?}"
+    );
     // Another instance's it is not.
     let wrong = ConsumerHeartbeat {
         instance_id: Some("j".into()),
