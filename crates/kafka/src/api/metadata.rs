@@ -23,8 +23,8 @@ use crate::{
 
 /// In this version no topics are all topics; later, null is.
 const NO_TOPICS_IS_ALL: i16 = 0;
-/// From this version on a topic's name in an answer may be null.
-const NULL_NAMES_FROM: i16 = 12;
+/// From this version on topics can be asked for by id, and a topic's name may be null.
+const IDS_FROM: i16 = 12;
 /// Before this version a request cannot say that it creates nothing.
 const SAYS_AUTO_CREATE_FROM: i16 = 4;
 
@@ -88,7 +88,9 @@ async fn one(
     asked: MetadataRequestTopic,
     auto_create: bool,
 ) -> MetadataResponseTopic {
-    if let Some(name) = asked.name {
+    // Java's client says an empty name beside an id.
+    let has_id = context.version() >= IDS_FROM && asked.topic_id != Uuid::ZERO;
+    if let Some(name) = asked.name.filter(|_| !has_id) {
         return match by_name(context, &name, auto_create).await {
             Ok(topic) => topic,
             Err(error_code) => MetadataResponseTopic {
@@ -104,7 +106,7 @@ async fn one(
         Ok(topic) => topic,
         Err(error) => MetadataResponseTopic {
             error_code: context.refuse(ErrorCode::UnknownTopicId, &error),
-            name: (context.version() < NULL_NAMES_FROM).then(String::new),
+            name: (context.version() < IDS_FROM).then(String::new),
             topic_id: asked.topic_id,
             ..MetadataResponseTopic::default()
         },

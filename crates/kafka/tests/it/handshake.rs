@@ -173,20 +173,23 @@ async fn topics_are_found_by_id_and_an_unknown_id_says_so() {
     let server = Server::start().await;
     let id = Uuid(server.create("one", &[]).await.id.0);
     let mut client = server.connect().await;
-    let by_id = |topic_id| MetadataRequest {
-        topics: Some(vec![MetadataRequestTopic {
-            topic_id,
-            name: None,
-        }]),
-        ..MetadataRequest::default()
-    };
-    for version in 12..=13 {
-        let found = client.ask(version, &by_id(id)).await.topics.remove(0);
-        assert_eq!((found.error_code, found.topic_id), (0, id));
-        assert_eq!(found.name.as_deref(), Some("one"));
-        let unknown = client.ask(version, &by_id(Uuid(7))).await.topics.remove(0);
-        assert_eq!((unknown.error_code, unknown.topic_id), (100, Uuid(7)));
-        assert_eq!(unknown.name, None);
+    // Some clients leave the name empty, others leave it out.
+    for name in [None, Some(String::new())] {
+        let by_id = |topic_id| MetadataRequest {
+            topics: Some(vec![MetadataRequestTopic {
+                topic_id,
+                name: name.clone(),
+            }]),
+            ..MetadataRequest::default()
+        };
+        for version in 12..=13 {
+            let found = client.ask(version, &by_id(id)).await.topics.remove(0);
+            assert_eq!((found.error_code, found.topic_id), (0, id));
+            assert_eq!(found.name.as_deref(), Some("one"));
+            let unknown = client.ask(version, &by_id(Uuid(7))).await.topics.remove(0);
+            assert_eq!((unknown.error_code, unknown.topic_id), (100, Uuid(7)));
+            assert_eq!(unknown.name, None);
+        }
     }
 }
 
