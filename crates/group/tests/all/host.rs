@@ -28,6 +28,10 @@ pub(crate) struct Host {
     replies: BTreeMap<CallId, Option<Option<Reply>>>,
     /// So many appends fail next.
     pub(crate) failures: usize,
+    /// The next time something is appended the host stops right behind that, and is started again.
+    pub(crate) crashes: bool,
+    /// That has happened.
+    pub(crate) crashed: bool,
 }
 
 impl Host {
@@ -44,6 +48,8 @@ impl Host {
             calls: 0,
             replies: BTreeMap::new(),
             failures: 0,
+            crashes: false,
+            crashed: false,
         }
     }
 
@@ -81,6 +87,16 @@ impl Host {
             return false;
         }
         self.log.extend(decision.records.iter().cloned());
+        if self.crashes && !decision.records.is_empty() {
+            self.crashes = false;
+            self.crashed = true;
+            for record in decision.records {
+                self.replayed.apply(record.clone());
+                self.groups.apply(record);
+            }
+            self.restart(false);
+            return true;
+        }
         for record in decision.records {
             self.replayed.apply(record.clone());
             self.groups.apply(record);

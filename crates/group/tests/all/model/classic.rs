@@ -178,6 +178,10 @@ impl ClassicClient {
             self.assigned_at = Some(version);
             world.assigned_at.insert(self.generation, version);
             assignments = assign(world, &members, self.cooperative);
+            let mut shares: Vec<Bytes> =
+                assignments.iter().map(|(_, share)| share.clone()).collect();
+            shares.sort();
+            world.said.entry(self.generation).or_default().push(shares);
         }
         let call = world.host.call(Request::Sync(Sync {
             group: group(),
@@ -501,7 +505,7 @@ fn written(owned: &Owned) -> Bytes {
     out.freeze()
 }
 
-fn read(bytes: &Bytes) -> Owned {
+pub(crate) fn read(bytes: &Bytes) -> Owned {
     let numbers = bytes
         .chunks_exact(8)
         .map(|mut pair| (pair.get_u32(), pair.get_u32()));

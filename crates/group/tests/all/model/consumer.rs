@@ -188,7 +188,11 @@ impl ConsumerClient {
         }
         let Reply::ConsumerHeartbeat(reply) = (match ask(&mut world.host, beat) {
             Some(reply) => reply,
-            None => return false,
+            None => {
+                // Whether it was written down it cannot know.
+                self.missed = true;
+                return false;
+            }
         }) else {
             panic!("another reply");
         };

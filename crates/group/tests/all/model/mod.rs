@@ -3,6 +3,7 @@
 //!
 //! `SAPWOOD_GROUP_SEQUENCES` says how many lives, `SAPWOOD_GROUP_FIRST` from which one on.
 
+mod checks;
 mod classic;
 mod consumer;
 mod offsets;

@@ -119,6 +119,9 @@ impl Ledger {
         };
         let call = world.host.call(Request::Commit(commit));
         let Some(reply) = world.host.take(call).expect("commits are answered at once") else {
+            let mut after = self.committed.clone();
+            after.insert((partition.topic, partition.partition), offset);
+            self.find_out(&world.host, after, may);
             return;
         };
         match reply {
@@ -147,44 +150,71 @@ impl Ledger {
         };
         let call = world.host.call(Request::DeleteOffsets(request));
         let reply = world.host.take(call).expect("it is answered at once");
-        if let Some(Reply::DeleteOffsets(Ok(results))) = reply
-            && results == [Ok(())]
-        {
-            self.committed.remove(&(topic, partition));
+        let mut after = self.committed.clone();
+        after.remove(&(topic, partition));
+        match reply {
+            None => self.find_out(&world.host, after, true),
+            Some(Reply::DeleteOffsets(Ok(results))) if results == [Ok(())] => {
+                self.committed = after;
+            }
+            Some(_) => {}
         }
     }
 
     fn delete_group(&mut self, world: &mut World) {
         let call = world.host.call(Request::DeleteGroup(group()));
         let reply = world.host.take(call).expect("it is answered at once");
-        if let Some(Reply::DeleteGroup(Ok(()))) = reply {
-            assert_eq!(world.host.groups.listed(&group()), None);
-            self.committed.clear();
+        match reply {
+            None => self.find_out(&world.host, BTreeMap::new(), true),
+            Some(Reply::DeleteGroup(Ok(()))) => {
+                assert_eq!(world.host.groups.listed(&group()), None);
+                self.committed.clear();
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// A request has failed: the coordinator may have stopped before it was written down or after it.
+    /// Then all of it is there or nothing.
+    fn find_out(
+        &mut self,
+        host: &Host,
+        after: BTreeMap<(TopicName, PartitionId), Offset>,
+        may: bool,
+    ) {
+        let now = fetched(host);
+        if may && now == after {
+            self.committed = after;
         }
     }
 
     /// Everything that was committed can be read, as it was committed last.
     pub(crate) fn check(&self, host: &Host) {
-        let all = FetchOffsets {
-            group: group(),
-            by: None,
-            partitions: None,
-        };
-        let fetched = host.fetch(all).unwrap();
-        let fetched: BTreeMap<_, _> = fetched
-            .into_iter()
-            .map(|one| {
-                let committed = one.committed.expect("only what is there is listed");
-                assert_eq!(&*committed.metadata, "as it is");
-                (
-                    (one.partition.topic, one.partition.partition),
-                    committed.offset,
-                )
-            })
-            .collect();
         assert_eq!(
-            fetched, self.committed,
+            fetched(host),
+            self.committed,
             "committed offsets are lost, or have moved"
         );
     }
+}
+
+/// Everything that can be read.
+fn fetched(host: &Host) -> BTreeMap<(TopicName, PartitionId), Offset> {
+    let all = FetchOffsets {
+        group: group(),
+        by: None,
+        partitions: None,
+    };
+    let fetched = host.fetch(all).unwrap();
+    fetched
+        .into_iter()
+        .map(|one| {
+            let committed = one.committed.expect("only what is there is listed");
+            assert_eq!(&*committed.metadata, "as it is");
+            (
+                (one.partition.topic, one.partition.partition),
+                committed.offset,
+            )
+        })
+        .collect()
 }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sapwood_group::{GroupState, Partitions, Record, Settings};
-use sapwood_model::{PartitionId, TopicId};
+use bytes::Bytes;
+use sapwood_group::{GroupState, Settings};
 
-use super::{classic::ClassicClient, consumer::ConsumerClient, offsets::Ledger};
+use super::{checks::Progress, classic::ClassicClient, consumer::ConsumerClient, offsets::Ledger};
 use crate::{
-    host::{Host, group},
+    host::{Host, group, topic},
     random::Random,
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct Seen {
     pub(crate) topic_changes: u64,
     pub(crate) static_returns: u64,
     pub(crate) generations: u64,
+    pub(crate) crashes: u64,
+    pub(crate) late_notices: u64,
 }
 
 impl Seen {
@@ -40,6 +42,8 @@ impl Seen {
         self.topic_changes += other.topic_changes;
         self.static_returns += other.static_returns;
         self.generations += other.generations;
+        self.crashes += other.crashes;
+        self.late_notices += other.late_notices;
     }
 
     /// Whether everything that can happen has happened.
@@ -55,6 +59,8 @@ impl Seen {
             self.topic_changes,
             self.static_returns,
             self.generations,
+            self.crashes,
+            self.late_notices,
         ]
         .iter()
         .all(|count| *count > 0)
@@ -75,6 +81,13 @@ pub(crate) struct World {
     pub(crate) seen: Seen,
     /// What members of classic groups were given, by generation.
     pub(crate) given: BTreeMap<u32, BTreeMap<(u32, u32), String>>,
+    /// What the leaders of a generation said: each time everybody's shares, in order.
+    pub(crate) said: BTreeMap<u32, Vec<Vec<Bytes>>>,
+    pub(crate) progress: Progress,
+    /// The coordinator was restarted since the last check.
+    pub(crate) restarted: bool,
+    /// Topics whose deletion the coordinator has yet to be told of.
+    untold: BTreeSet<&'static str>,
     /// How often the classic group was not there: its generations then start again.
     pub(crate) lives: u64,
     /// Of which topics the leader of a generation worked out the assignment.
@@ -103,6 +116,10 @@ impl World {
             ledger: Ledger::default(),
             seen: Seen::default(),
             given: BTreeMap::new(),
+            said: BTreeMap::new(),
+            progress: Progress::default(),
+            restarted: false,
+            untold: BTreeSet::new(),
             lives: 0,
             assigned_at: BTreeMap::new(),
             looked: false,
@@ -152,6 +169,9 @@ impl World {
             self.host.failures = 1;
             self.seen.failed_appends += 1;
         }
+        if self.random.one_in(50) {
+            self.host.crashes = true;
+        }
         match self.random.within(0..100) {
             0..=69 => self.someone_acts(),
             70..=85 => {
@@ -165,7 +185,8 @@ impl World {
                 let compact = self.random.one_in(2);
                 self.restart(compact);
             }
-            95..=97 => self.ledger_acts(),
+            95..=96 => self.ledger_acts(),
+            97 => self.tell_deleted(),
             _ => self.someone_restarts(),
         }
     }
@@ -229,8 +250,14 @@ impl World {
             .find(|(known, _)| known.as_str() == name);
         match known.map(|(_, topic)| *topic) {
             None => self.create_topic(name),
-            Some(_) if self.random.one_in(2) => {
+            Some(_) if self.random.one_in(3) => {
                 self.host.delete_topic(name);
+                self.ledger.topic_deleted(name);
+            }
+            Some(_) if self.random.one_in(2) => {
+                self.seen.late_notices += 1;
+                self.host.topics.remove(&topic(name));
+                self.untold.insert(name);
                 self.ledger.topic_deleted(name);
             }
             Some(topic) => self
@@ -241,8 +268,21 @@ impl World {
     }
 
     pub(crate) fn restart(&mut self, compact: bool) {
-        self.seen.restarts += 1;
         self.host.restart(compact);
+        self.was_restarted();
+        self.tell_deleted();
+    }
+
+    /// The coordinator hears of deletions that it has not heard of: late, or when it starts.
+    fn tell_deleted(&mut self) {
+        for name in std::mem::take(&mut self.untold) {
+            self.host.tell_deleted(name);
+        }
+    }
+
+    fn was_restarted(&mut self) {
+        self.seen.restarts += 1;
+        self.restarted = true;
         self.looked = false;
         // Generations that were not logged may come again, with others in them.
         let logged = self.host.groups.describe_classic(&group());
@@ -258,6 +298,12 @@ impl World {
 
     /// What must hold at every step.
     pub(crate) fn check(&mut self) {
+        if std::mem::take(&mut self.host.crashed) {
+            self.seen.crashes += 1;
+            self.was_restarted();
+        }
+        self.check_progress();
+        self.check_shares();
         self.ledger.check(&self.host);
         if self
             .host
@@ -266,6 +312,7 @@ impl World {
             .is_none_or(|group| group.generation.0 == 0)
         {
             self.given.clear();
+            self.said.clear();
             self.lives += 1;
         }
         self.check_logged();
@@ -273,120 +320,11 @@ impl World {
         self.check_settled();
     }
 
-    /// A stable classic group is in the log as its members know it: a restart changes nothing for them.
-    fn check_logged(&self) {
-        let Some(live) = self.host.groups.describe_classic(&group()) else {
-            return;
-        };
-        if live.state != GroupState::Stable {
-            return;
-        }
-        let logged = self.host.groups.records().find_map(|record| match record {
-            Record::Classic { value, .. } => value,
-            _ => None,
-        });
-        let logged = logged.expect("a stable group is in the log");
-        assert_eq!(
-            (logged.generation, logged.protocol.as_ref()),
-            (live.generation, Some(&live.protocol))
-        );
-        let logged = logged
-            .members
-            .into_iter()
-            .map(|member| (member.member_id, member.assignment));
-        let live = live
-            .members
-            .into_iter()
-            .map(|member| (member.member_id, member.assignment));
-        assert!(
-            live.eq(logged),
-            "the log has other members: {:#?}",
-            self.host.groups
-        );
-    }
-
-    /// Nobody in a group of the newer kind may read what another one may.
-    fn check_owners(&self) {
-        let Some(description) = self.host.groups.describe_consumer(&group()) else {
-            return;
-        };
-        let mut held: BTreeMap<(TopicId, PartitionId), String> = BTreeMap::new();
-        let mut read: BTreeMap<(TopicId, PartitionId), String> = BTreeMap::new();
-        for member in &description.members {
-            let current = &member.current;
-            for partition in current
-                .assigned
-                .iter()
-                .chain(current.pending_revocation.iter())
-            {
-                let other = held.insert(partition, member.member_id.to_string());
-                assert_eq!(
-                    other, None,
-                    "{partition:?} has two owners: {description:#?}"
-                );
-            }
-            for client in &self.clients {
-                let Client::Consumer(client) = client else {
-                    continue;
-                };
-                if client.lies || client.id != member.member_id || current.member_epoch.is_none() {
-                    continue;
-                }
-                for partition in client.owned.iter() {
-                    let other = read.insert(partition, client.id.to_string());
-                    assert_eq!(
-                        other, None,
-                        "{partition:?} is read by two: {description:#?}"
-                    );
-                }
-            }
-        }
-    }
-
-    /// A settled group of the newer kind reads everything, evenly.
-    fn check_settled(&mut self) {
-        let Some(description) = self.host.groups.describe_consumer(&group()) else {
-            return;
-        };
-        if description.state != GroupState::Stable || !self.looked {
-            return;
-        }
-        self.seen.stable += 1;
-        let mut wanted = Partitions::new();
-        let mut subscriptions = BTreeSet::new();
-        for member in &description.members {
-            let mut topics = BTreeSet::new();
-            for (name, topic) in self.host.topics.iter() {
-                let by_regex = match member.subscribed_topic_regex.as_deref() {
-                    Some("t[01]") => name.as_str() == "t0" || name.as_str() == "t1",
-                    Some("t.*") => true,
-                    _ => false,
-                };
-                if by_regex || member.subscribed_topic_names.contains(name) {
-                    topics.insert(topic.id);
-                    wanted.extend((0..topic.partitions).map(|one| (topic.id, PartitionId(one))));
-                }
-            }
-            subscriptions.insert(topics);
-        }
-        let owned = description
-            .members
-            .iter()
-            .flat_map(|member| member.current.assigned.iter());
-        let owned: Partitions = owned.collect();
-        assert_eq!(
-            owned, wanted,
-            "somebody owns too little or too much: {description:#?}"
-        );
-        if subscriptions.len() == 1 {
-            assert_even(&description);
-        }
-    }
-
     /// Nobody misbehaves any more; in the end all that there is to read is read.
     fn settle(&mut self) {
         self.calm = true;
         self.host.failures = 0;
+        self.host.crashes = false;
         // One kind remains.
         let classic = matches!(self.clients.first(), Some(Client::Classic(_)));
         self.clients.retain_mut(|client| match client {
@@ -441,31 +379,4 @@ impl World {
         assert!(stays, "nobody leaves any more");
         self.clients.insert(at, client);
     }
-}
-
-fn assert_even(description: &sapwood_group::ConsumerDescription) {
-    use sapwood_group::Assignor;
-    let spread = |loads: Vec<usize>| {
-        let least = loads.iter().min().copied().unwrap_or_default();
-        loads.iter().max().copied().unwrap_or_default() - least
-    };
-    let targets = || description.members.iter().map(|member| &member.target);
-    // What members prefer may have changed since; then both have to be wrong to be wrong.
-    let in_all = spread(targets().map(Partitions::len).collect()) <= 1;
-    let topics: BTreeSet<TopicId> = targets()
-        .flat_map(|set| set.topics().map(|(id, _)| id))
-        .collect();
-    let in_each = topics.iter().all(|topic| {
-        let of = |set: &Partitions| set.iter().filter(|(id, _)| id == topic).count();
-        spread(targets().map(of).collect()) <= 1
-    });
-    let changed = description
-        .members
-        .iter()
-        .any(|member| member.server_assignor.is_some());
-    let even = match description.assignor {
-        Assignor::Uniform if !changed => in_all,
-        Assignor::Uniform | Assignor::Range => in_all || in_each,
-    };
-    assert!(even, "unevenly shared: {description:#?}");
 }
