@@ -99,12 +99,10 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     (status, Json(readiness)).into_response()
 }
 
-/// Reading the numbers of many partitions and of `/proc` takes a while and may touch the disk.
 async fn metrics_text(State(shared): State<Shared>) -> Response {
-    let text = tokio::task::spawn_blocking(move || shared.metrics.encode()).await;
-    match text {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
-        Ok(Err(_)) | Err(_) => (
+    match shared.metrics.text().await {
+        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(_) => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "the metrics could not be written\n",
         )

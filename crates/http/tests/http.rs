@@ -6,11 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sapwood_broker::{Broker, BrokerOptions, Histogram, NewTopic, Progress, StoreOptions};
+use sapwood_broker::{
+    Broker, BrokerOptions, Histogram, NewTopic, Produce, Progress, SeekPartitions, SeekPosition,
+    SeekTarget, StoreOptions,
+};
 use sapwood_http::{
     ApiRequests, ConnectionCounters, ConnectionEnd, Health, Http, Metrics, ProtocolRequests,
     Readiness, RecoveryProgress,
 };
+use sapwood_model::{Acks, Offset, PartitionId, Timestamp, TopicName, TopicPartition};
+use sapwood_record::{BatchBuilder, Codec, RecordInput};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -354,6 +359,143 @@ async fn without_series_for_partitions_a_topic_shows_their_sum() {
     broker.drain_and_close().await.expect("closes");
 }
 
+/// Two partitions of three records each, and a group that stands at 1 and 3.
+async fn billing(broker: &Broker, group: &str) {
+    create(broker, "orders", 2).await;
+    for partition in [0, 1] {
+        let mut builder = BatchBuilder::new(Codec::None);
+        for age_ms in [90_000, 60_000, 30_000] {
+            let timestamp = Timestamp(broker.environment().clock.now().0 - age_ms);
+            let value = Some(&b"paid"[..]);
+            let (key, headers) = (None, &[][..]);
+            let record = RecordInput {
+                timestamp,
+                key,
+                value,
+                headers,
+            };
+            builder.push(record).expect("has room");
+        }
+        let produce = Produce {
+            topic: "orders".into(),
+            partition: PartitionId(partition),
+            batch: builder.build().expect("builds").to_bytes(),
+            acks: Acks::All,
+            expected_end: None,
+            auto_create: false,
+        };
+        let pending = broker.produce(produce).await.expect("is taken");
+        pending.await.expect("is durable");
+    }
+    broker.groups().prepare().await.expect("makes the topic");
+    while broker.groups().load_progress().loading > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let to = |partition, offset| SeekTarget {
+        partitions: SeekPartitions::One(TopicPartition {
+            topic: TopicName::new("orders").expect("a name"),
+            partition: PartitionId(partition),
+        }),
+        to: SeekPosition::Offset(Offset(offset)),
+    };
+    let targets = vec![to(0, 1), to(1, 3)];
+    let sought = broker.groups().seek(&group.into(), targets, false).await;
+    sought.expect("is sent there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_show_how_far_they_are_behind_also_by_the_names_of_kafkas_exporter() {
+    let served = Served::new(true).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let broker = broker(&folder).await;
+    billing(&broker, "bill\"ing\n").await;
+    served.health.ready(broker.clone());
+    let (_, _, text) = served.get("/metrics").await;
+    let metrics = parse(&text);
+    let value = |name: &str, labels: &str| {
+        let series = match labels {
+            "" => name.to_owned(),
+            labels => format!("{name}{{{labels}}}"),
+        };
+        *metrics
+            .get(&series)
+            .unwrap_or_else(|| panic!("no {series}\n{text}"))
+    };
+    let group = r#"group="bill\"ing\n""#;
+    let first = format!(r#"{group},topic="orders",partition="0""#);
+    let second = format!(r#"{group},topic="orders",partition="1""#);
+    assert_eq!(value("sapwood_group_committed_offset", &first), 1.0);
+    assert_eq!(value("sapwood_group_lag_records", &first), 2.0);
+    assert_eq!(value("sapwood_group_lag_records", &second), 0.0);
+    assert_eq!(value("sapwood_group_lost_records", &first), 0.0);
+    let behind = value("sapwood_group_lag_seconds", &first);
+    assert!((60.0..90.0).contains(&behind), "{behind}");
+    assert_eq!(value("sapwood_group_lag_seconds", &second), 0.0);
+    let headroom = value("sapwood_group_retention_headroom_seconds", &first);
+    let week = 7.0 * 24.0 * 3_600.0;
+    assert!(
+        (behind + headroom - week).abs() < 0.001,
+        "{behind} and {headroom}"
+    );
+    assert!(!text.contains(&format!("headroom_seconds{{{second}}}")));
+    assert_eq!(value("sapwood_group_members", group), 0.0);
+    assert_eq!(
+        value("sapwood_group_state", &format!(r#"{group},state="empty""#)),
+        1.0
+    );
+    assert_eq!(value("sapwood_group_rebalances_total", group), 0.0);
+    assert_eq!(value("sapwood_groups", r#"state="empty""#), 1.0);
+    assert_eq!(value("sapwood_groups_left_out", ""), 0.0);
+    assert_eq!(
+        value("sapwood_group_coordinators", r#"state="loaded""#),
+        16.0
+    );
+    assert_eq!(
+        value("sapwood_group_commit_duration_seconds_count", ""),
+        1.0
+    );
+    let rebalances = "sapwood_group_rebalance_duration_seconds_count";
+    assert_eq!(value(rebalances, r#"kind="consumer""#), 0.0);
+
+    let group = group.replace("group=", "consumergroup=");
+    let topic = format!(r#"{group},topic="orders""#);
+    let first = format!(r#"{topic},partition="0""#);
+    assert_eq!(value("kafka_consumergroup_lag", &first), 2.0);
+    assert_eq!(value("kafka_consumergroup_current_offset", &first), 1.0);
+    assert_eq!(value("kafka_consumergroup_lag_sum", &topic), 2.0);
+    assert_eq!(value("kafka_consumergroup_current_offset_sum", &topic), 4.0);
+    assert_eq!(value("kafka_consumergroup_members", &group), 0.0);
+    assert_eq!(value("kafka_topic_partitions", r#"topic="orders""#), 2.0);
+    let ends = value(
+        "kafka_topic_partition_current_offset",
+        r#"topic="orders",partition="1""#,
+    );
+    assert_eq!(ends, 3.0);
+    broker.drain_and_close().await.expect("closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_series_for_partitions_a_group_shows_the_sum_and_the_worst_of_each_topic() {
+    let served = Served::new(false).await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let broker = broker(&folder).await;
+    billing(&broker, "billing").await;
+    served.health.ready(broker.clone());
+    let (_, _, text) = served.get("/metrics").await;
+    let metrics = parse(&text);
+    let value = |name: &str, group: &str| {
+        metrics[&format!("{name}{{{group}=\"billing\",topic=\"orders\"}}")]
+    };
+    assert_eq!(value("sapwood_group_lag_records", "group"), 2.0);
+    assert_eq!(value("sapwood_group_committed_offset", "group"), 4.0);
+    assert!(value("sapwood_group_lag_seconds", "group") >= 60.0);
+    assert!(value("sapwood_group_retention_headroom_seconds", "group") > 0.0);
+    assert_eq!(value("kafka_consumergroup_lag", "consumergroup"), 2.0);
+    assert_eq!(value("kafka_consumergroup_lag_sum", "consumergroup"), 2.0);
+    assert!(!text.contains("partition=\""), "{text}");
+    broker.drain_and_close().await.expect("closes");
+}
+
 /// Reads the OpenMetrics text strictly: every series belongs to the family announced before it, no
 /// series comes twice, buckets only rise, counters are named `_total`, the end is marked.
 fn parse(text: &str) -> BTreeMap<String, f64> {
@@ -404,7 +546,9 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
             "{kind} with the suffix {suffix:?}: {line}"
         );
         if suffix == "_bucket" {
-            let labels = series.split("le=\"").next().expect("is there").to_owned();
+            let (before, rest) = series.split_once("le=\"").expect("has a bound");
+            let (_, after) = rest.split_once('"').expect("is closed");
+            let labels = format!("{before}{after}");
             if let Some((of, before)) = &bucket
                 && *of == labels
             {

@@ -25,6 +25,8 @@ use crate::{
 const GROUPS_MAX: usize = 5_000;
 /// How many partitions of groups it looks at. A group is looked at as a whole or not at all.
 const PARTITIONS_MAX: usize = 10_000;
+/// Groups with a longer name, in bytes, are not looked into: it would stand in each series of theirs.
+const NAME_BYTES_MAX: usize = 512;
 /// After how many groups, or partitions of theirs, members get their turn again.
 const GROUPS_AT_ONCE: usize = 64;
 const PARTITIONS_AT_ONCE: usize = 1_024;
@@ -40,7 +42,8 @@ pub struct GroupSurvey {
     /// How many groups there are in each state, those that were not looked into included. A state that
     /// no group is in does not appear.
     pub states: Vec<(GroupState, usize)>,
-    /// Groups that were not looked into: there are too many, or too many partitions.
+    /// Groups that were not looked into: there are too many, or too many partitions, or their names are
+    /// longer than 512 bytes.
     pub groups_left_out: usize,
     /// Partitions of the topic of groups that did not answer: they are being loaded, or have failed.
     pub unanswered: usize,
@@ -133,8 +136,10 @@ async fn look_around(
     for group in &pending {
         survey.count(group.state);
     }
-    let groups = pending.len().min(GROUPS_MAX - found.len());
-    survey.groups_left_out += pending.split_off(groups).len();
+    let all = pending.len();
+    pending.retain(|group| group.group.as_str().len() <= NAME_BYTES_MAX);
+    pending.truncate(GROUPS_MAX - found.len());
+    survey.groups_left_out += all - pending.len();
     let mut room = PARTITIONS_MAX
         - found
             .iter()

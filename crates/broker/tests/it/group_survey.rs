@@ -71,7 +71,7 @@ async fn a_survey_tells_of_each_group_what_its_description_does() {
     assert_eq!(behind(&later), 61_000 - 3);
 }
 
-/// 21 groups of 500 partitions each: one too many.
+/// 21 groups of 500 partitions each: one too many. And one whose name is too long.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_survey_leaves_out_groups_for_which_there_is_no_room_the_same_ones_each_time() {
     let dir = TempDir::new().unwrap();
@@ -82,9 +82,10 @@ async fn a_survey_leaves_out_groups_for_which_there_is_no_room_the_same_ones_eac
     for group in 0..21 {
         commit_at(&broker, &format!("g-{group}"), &places).await;
     }
+    commit_at(&broker, &"x".repeat(513), &places[..1]).await;
     let survey = broker.groups().survey().await;
-    assert_eq!(survey.groups_left_out, 1);
-    assert_eq!(survey.states, [(GroupState::Empty, 21)]);
+    assert_eq!(survey.groups_left_out, 2);
+    assert_eq!(survey.states, [(GroupState::Empty, 22)]);
     assert_eq!(survey.groups.len(), 20);
     assert!(
         survey

@@ -142,14 +142,18 @@ fn topics(topics: &[TopicMetrics], families: &mut Families<'_, '_>) -> fmt::Resu
             .map(|topic| (topic_labels(topic), number(topic)));
         families.counters(name, unit, help, series)?;
     }
-    families.gauges(
-        "sapwood_topic_partitions",
-        None,
-        "Partitions of the topic.",
-        topics
+    for (name, help) in [
+        ("sapwood_topic_partitions", "Partitions of the topic."),
+        (
+            "kafka_topic_partitions",
+            "sapwood_topic_partitions, by the name that Kafka's exporter gives it.",
+        ),
+    ] {
+        let partitions = topics
             .iter()
-            .map(|topic| (topic_labels(topic), topic.partitions.len() as u64)),
-    )?;
+            .map(|topic| (topic_labels(topic), topic.partitions.len() as u64));
+        families.gauges(name, None, help, partitions)?;
+    }
     families.gauges(
         "sapwood_topic_partitions_offline",
         None,
@@ -176,7 +180,7 @@ fn partitions(
     families: &mut Families<'_, '_>,
 ) -> fmt::Result {
     type Number = fn(&PartitionMetrics) -> u64;
-    let gauges: [(&str, Option<Unit>, &str, Number); 6] = [
+    let gauges: [(&str, Option<Unit>, &str, Number); 8] = [
         (
             "sapwood_log_start_offset",
             None,
@@ -212,6 +216,18 @@ fn partitions(
             Some(Unit::Bytes),
             "Bytes that no checkpoint covers.",
             |partition| partition.stats.unflushed_bytes,
+        ),
+        (
+            "kafka_topic_partition_current_offset",
+            None,
+            "sapwood_high_watermark_offset, by the name that Kafka's exporter gives it.",
+            |partition| partition.bounds.high_watermark.0,
+        ),
+        (
+            "kafka_topic_partition_oldest_offset",
+            None,
+            "sapwood_log_start_offset, by the name that Kafka's exporter gives it.",
+            |partition| partition.bounds.log_start.0,
         ),
     ];
     // The label lives as long as the series: numbers are written out once, not once a family.

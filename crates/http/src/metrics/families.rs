@@ -85,6 +85,20 @@ impl<'e, 'w> Families<'e, 'w> {
         Ok(())
     }
 
+    /// Seconds that rise and fall.
+    pub(super) fn gauges_seconds<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels<'a>, f64)>,
+    ) -> fmt::Result {
+        let mut family = self.family(name, Some(&Unit::Seconds), help, MetricType::Gauge)?;
+        for (labels, value) in series {
+            series_of(&mut family, &labels, |series| series.encode_gauge(&value))?;
+        }
+        Ok(())
+    }
+
     /// One number of seconds.
     pub(super) fn gauge_seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         self.family(name, Some(&Unit::Seconds), help, MetricType::Gauge)?

@@ -6,6 +6,7 @@
 
 mod broker;
 mod families;
+mod groups;
 mod process;
 mod protocols;
 
@@ -15,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::Registry;
+use sapwood_broker::GroupSurvey;
 
 use crate::connections::ConnectionCounters;
 use crate::health::{Health, Readiness};
@@ -25,17 +27,18 @@ pub use protocols::{ApiRequests, ProtocolRequests};
 /// The metrics of one process.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
-    requests: Arc<OnceLock<Arc<dyn ProtocolRequests>>>,
-}
-
-/// Where the numbers come from.
-#[derive(Debug)]
-struct Sources {
     health: Arc<Health>,
     connections: Arc<ConnectionCounters>,
     per_partition: bool,
-    requests: Arc<OnceLock<Arc<dyn ProtocolRequests>>>,
+    requests: OnceLock<Arc<dyn ProtocolRequests>>,
+}
+
+/// Where the numbers of one answer come from.
+#[derive(Debug)]
+struct Sources {
+    metrics: Arc<Metrics>,
+    /// None before there is a broker.
+    groups: Option<GroupSurvey>,
 }
 
 impl Metrics {
@@ -45,15 +48,12 @@ impl Metrics {
         connections: Arc<ConnectionCounters>,
         per_partition: bool,
     ) -> Arc<Self> {
-        let mut registry = Registry::default();
-        let requests = Arc::default();
-        registry.register_collector(Box::new(Sources {
+        Arc::new(Self {
             health,
             connections,
             per_partition,
-            requests: Arc::clone(&requests),
-        }));
-        Arc::new(Self { registry, requests })
+            requests: OnceLock::new(),
+        })
     }
 
     /// Shows the requests of a protocol too, from when it is served. The first call counts.
@@ -61,35 +61,51 @@ impl Metrics {
         let _ = self.requests.set(requests);
     }
 
-    /// The text that `/metrics` answers with. Reads `/proc` and asks the file system for its free
-    /// space: call it where blocking is allowed.
+    /// The text that `/metrics` answers with. Asks the groups, then reads `/proc` and asks the file
+    /// system for its free space on the blocking pool.
     ///
     /// # Errors
     ///
-    /// When a value cannot be written, which has no cause outside this crate.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
-        let mut out = String::new();
-        text::encode(&mut out, &self.registry)?;
-        Ok(out)
+    /// When a value cannot be written, which has no cause outside this crate, or the runtime is
+    /// shutting down.
+    pub async fn text(self: &Arc<Self>) -> Result<String, fmt::Error> {
+        let groups = match self.health.broker() {
+            Some(broker) => Some(broker.groups().survey().await),
+            None => None,
+        };
+        let metrics = Arc::clone(self);
+        // Many partitions and `/proc` take a while, and may touch the disk.
+        let encode = move || {
+            let mut registry = Registry::default();
+            registry.register_collector(Box::new(Sources { metrics, groups }));
+            let mut out = String::new();
+            text::encode(&mut out, &registry).map(|()| out)
+        };
+        let encoded = tokio::task::spawn_blocking(encode).await;
+        encoded.unwrap_or(Err(fmt::Error))
     }
 }
 
 impl Collector for Sources {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families::new(&mut encoder);
-        self.encode_state(&mut families)?;
-        self.encode_connections(&mut families)?;
-        if let Some(broker) = self.health.broker() {
-            broker::encode(broker, self.per_partition, &mut families)?;
+        self.metrics.encode_state(&mut families)?;
+        self.metrics.encode_connections(&mut families)?;
+        let metrics = &*self.metrics;
+        if let Some(broker) = metrics.health.broker() {
+            broker::encode(broker, metrics.per_partition, &mut families)?;
+            if let Some(survey) = &self.groups {
+                groups::encode(broker, survey, metrics.per_partition, &mut families)?;
+            }
         }
-        if let Some(requests) = self.requests.get() {
+        if let Some(requests) = metrics.requests.get() {
             protocols::encode(&**requests, &mut families)?;
         }
         Process::read().encode(&mut families)
     }
 }
 
-impl Sources {
+impl Metrics {
     fn encode_state(&self, families: &mut Families<'_, '_>) -> fmt::Result {
         let labels = vec![("version", env!("CARGO_PKG_VERSION"))];
         families.info("sapwood_build", "The version that runs.", &labels)?;
