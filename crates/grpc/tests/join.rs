@@ -107,7 +107,11 @@ impl Member {
         if let Some(answer) = &answer {
             assert_eq!(answer.number, self.heard + 1);
             self.heard = answer.number;
+            let is_new = self.epoch != answer.member_epoch;
             self.epoch = answer.member_epoch;
+            if is_new && answer.assignment.is_none() {
+                self.say(v1::JoinRequest::default());
+            }
         }
         Ok(answer)
     }
@@ -121,8 +125,6 @@ impl Member {
                 let topics = assignment.topics.into_iter();
                 return topics.flat_map(|topic| topic.partitions).collect();
             }
-            // As a member does: the answer is heard.
-            self.say(v1::JoinRequest::default());
         }
     }
 

@@ -110,6 +110,7 @@ async fn begin(
         epoch: options.epoch,
         topics: HashMap::new(),
         sent: 0,
+        news: 0,
         heard: 0,
         subscription: None,
         session,
@@ -133,6 +134,8 @@ struct Member {
     topics: HashMap<String, TopicId>,
     /// The number of the last answer.
     sent: u64,
+    /// The number of the last answer that had a new epoch or a new assignment.
+    news: u64,
     /// The number of the last answer that the member is known to have taken in.
     heard: u64,
     /// A subscription that the group has not been told of.
@@ -210,7 +213,7 @@ impl Member {
         requests: &mut Streaming<v1::JoinRequest>,
         seat: &Seat,
     ) -> Result<(), End> {
-        let may_push = self.heard == self.sent;
+        let may_push = self.heard >= self.news;
         let due = self.push.due.filter(|_| may_push);
         tokio::select! {
             biased;
@@ -218,7 +221,11 @@ impl Member {
             () = self.api.drain.cancelled() => Err(Failure::draining().into()),
             () = seat.lost() => {
                 let message = format!("member {:?} speaks on another stream", self.id);
-                Err(Failure::new(Code::MemberFenced, message).into())
+                let code = match self.instance {
+                    Some(_) => Code::InstanceFenced,
+                    None => Code::MemberFenced,
+                };
+                Err(Failure::new(code, message).into())
             }
             request = requests.message() => match request {
                 Ok(Some(request)) => self.on_request(request).await,
@@ -268,7 +275,7 @@ impl Member {
         };
         self.session_end = Instant::now() + self.session;
         self.heard = self.heard.max(request.heard);
-        if self.heard < self.sent {
+        if self.heard < self.news {
             // It will say more when it has heard the answer that is on its way.
             return Ok(());
         }
@@ -318,6 +325,9 @@ impl Member {
         };
         let is_new = epoch != self.epoch || beat.assignment.is_some();
         self.epoch = epoch;
+        if is_new {
+            self.news = self.sent + 1;
+        }
         if is_new || answer {
             self.tell(&beat).await?;
         }

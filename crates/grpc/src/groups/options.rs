@@ -17,8 +17,10 @@ use crate::error::Failure;
 
 /// The most topics that a member may name.
 const TOPICS_MAX: usize = 10_000;
-/// The longest member id, instance id and client id, in bytes.
+/// The longest instance id and client id, in bytes.
 const ID_BYTES_MAX: usize = 255;
+/// The longest member id, in bytes: it may be made from an instance id.
+const MEMBER_ID_BYTES_MAX: usize = 300;
 const REBALANCE_TIMEOUT_MS: u32 = 45_000;
 const REBALANCE_TIMEOUT_MS_MAX: u32 = 24 * 3_600 * 1_000;
 
@@ -62,7 +64,7 @@ impl Options {
             "bytes in member_id",
             options.member_id.len(),
             1,
-            ID_BYTES_MAX,
+            MEMBER_ID_BYTES_MAX,
         )?;
         count(
             "bytes in client_id",
