@@ -80,11 +80,23 @@ impl Console {
     /// Nobody can be asked (standard input or standard error is not a terminal), or the answer was
     /// not yes.
     pub(crate) fn confirm(&self, question: &str) -> Outcome<()> {
+        self.ask(question, "this destroys data and needs --yes")
+    }
+
+    /// As [`Console::confirm`], for what destroys nothing but should not happen by a slip.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn confirm_change(&self, question: &str) -> Outcome<()> {
+        self.ask(question, "this has to be confirmed and needs --yes")
+    }
+
+    fn ask(&self, question: &str, needs_yes: &str) -> Outcome<()> {
         if self.yes {
             return Ok(());
         }
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            return Err(Failure::usage("this destroys data and needs --yes")
+            return Err(Failure::usage(needs_yes)
                 .cause("There is no terminal on which to ask.")
                 .hint("Look at the plan with --dry-run, then add --yes.")
                 .into());

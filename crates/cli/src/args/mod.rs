@@ -1,5 +1,6 @@
 //! The command line: every command, flag and value, and nothing of what they do.
 
+pub(crate) mod group;
 pub(crate) mod server;
 pub(crate) mod storage;
 pub(crate) mod topic;
@@ -143,6 +144,9 @@ pub(crate) enum Command {
     /// Create, look at, fill and read topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// Look at consumer groups, and move them
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Look at a broker's configuration
     #[command(subcommand)]
     Config(server::ConfigCommand),

@@ -4,6 +4,7 @@ mod broker;
 mod config;
 mod explain;
 mod generate;
+mod group;
 mod storage;
 mod topic;
 
@@ -26,6 +27,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Dev(args) => broker::dev(args, &cli.global, &console),
         Command::Serve(args) => broker::serve(args, &cli.global, &console),
         Command::Topic(command) => topic::run(command, &cli.global, &console),
+        Command::Group(command) => group::run(command, &cli.global, &console),
         Command::Config(command) => config::run(command, &console),
         Command::Storage(command) => storage::run(command, &console),
         Command::Explain(args) => explain::run(&args, &console),

@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod broker;
+mod groups;
+mod member;
 mod records;
 mod restart;
 mod server;
