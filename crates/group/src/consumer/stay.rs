@@ -286,7 +286,7 @@ impl Stay<'_> {
         });
         let told = |now: &CurrentAssignment, moved: bool| Told {
             epoch: now.member_epoch.unwrap_or_default(),
-            assignment: (moved || self.asks_for_everything()).then(|| now.assigned.clone()),
+            assignment: (moved || self.asks_for_everything(place)).then(|| now.assigned.clone()),
         };
         if let (None, Place::Known(_, current)) = (&step, place) {
             return told(current, false);
@@ -309,9 +309,15 @@ impl Stay<'_> {
     }
 
     /// Whether the member says everything, as it does when it joins and when a response was lost: then
-    /// it is told everything too.
-    fn asks_for_everything(&self) -> bool {
+    /// it is told everything too. So is one that has only shown, by the epoch that it is at, that it
+    /// missed a response.
+    fn asks_for_everything(&self, place: &Place<'_>) -> bool {
         let beat = self.beat;
+        if let (Presence::Stay(given), Place::Known(_, current)) = (beat.presence, place)
+            && current.member_epoch != Some(given)
+        {
+            return true;
+        }
         let subscribes =
             beat.subscribed_topic_names.is_some() || beat.subscribed_topic_regex.is_some();
         beat.presence == Presence::Join
