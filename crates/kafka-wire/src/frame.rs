@@ -24,7 +24,7 @@ pub struct RequestHeader {
     pub api_version: i16,
     /// What the response repeats.
     pub correlation_id: i32,
-    /// What the client calls itself.
+    /// What the client calls itself. What is not UTF-8 of it comes as U+FFFD.
     pub client_id: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl RequestHeader {
         // Not compact, also where the rest is.
         let client_id = match header_version {
             0 => None,
-            _ => reader.string()?,
+            _ => reader.string_lossy()?,
         };
         if header_version >= 2 {
             reader.set_flexible(true);

@@ -1,5 +1,7 @@
 //! Reading a frame.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::{DecodeError, Message};
@@ -128,6 +130,37 @@ impl Reader {
     /// # Errors
     /// When it is longer than what is there or than 32,767 bytes, or is not UTF-8.
     pub fn string(&mut self) -> Result<Option<String>, DecodeError> {
+        let Some(place) = self.string_place()? else {
+            return Ok(None);
+        };
+        match std::str::from_utf8(&self.bytes[place.clone()]) {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(_) => Err(DecodeError::Utf8 {
+                position: place.start,
+            }),
+        }
+    }
+
+    /// A string, or null, of which what is not UTF-8 is replaced, as Kafka does: by U+FFFD, which takes
+    /// 3 bytes. So that it can be written again, it ends where it would get longer than 32,767 bytes.
+    ///
+    /// # Errors
+    /// When it is longer than what is there or than 32,767 bytes.
+    pub fn string_lossy(&mut self) -> Result<Option<String>, DecodeError> {
+        let Some(place) = self.string_place()? else {
+            return Ok(None);
+        };
+        let mut text = String::from_utf8_lossy(&self.bytes[place]).into_owned();
+        let mut end = text.len().min(STRING_BYTES_MAX);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        Ok(Some(text))
+    }
+
+    /// Passes over a string; says where its bytes are.
+    fn string_place(&mut self) -> Result<Option<Range<usize>>, DecodeError> {
         let position = self.position;
         let length = match self.flexible {
             true => self.compact_length()?,
@@ -146,10 +179,7 @@ impl Reader {
         }
         let start = self.advance(length)?;
         self.charge(position, length)?;
-        match std::str::from_utf8(&self.bytes[start..start + length]) {
-            Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(DecodeError::Utf8 { position: start }),
-        }
+        Ok(Some(start..start + length))
     }
 
     /// Bytes, or null: a slice of the frame, not a copy.

@@ -344,6 +344,28 @@ fn headers_have_the_form_of_their_api_and_version() {
 }
 
 #[test]
+fn a_client_id_that_is_not_utf_8_is_read_with_its_odd_bytes_replaced() {
+    let read = |client_id: &[u8]| {
+        let mut bytes = vec![0, 3, 0, 1, 0, 0, 0, 1];
+        bytes.extend(i16::try_from(client_id.len()).unwrap().to_be_bytes());
+        bytes.extend(client_id);
+        let mut reader = Reader::new(Bytes::from(bytes));
+        let header = RequestHeader::decode(&mut reader).unwrap();
+        reader.finish().unwrap();
+        header.client_id.unwrap()
+    };
+    assert_eq!(read(b"a\xff\xfeb"), "a\u{fffd}\u{fffd}b");
+    // An id in Latin-1, and one that stops within a character.
+    assert_eq!(read(b"gr\xfcn"), "gr\u{fffd}n");
+    assert_eq!(read(b"gr\xc3"), "gr\u{fffd}");
+    // It can always be written again.
+    let longest = read(&[0xff; 32_767]);
+    assert_eq!(longest.len(), 32_766);
+    assert!(longest.chars().all(|c| c == '\u{fffd}'));
+    assert_eq!(read(&[b'a'; 32_767]).len(), 32_767);
+}
+
+#[test]
 fn the_client_id_is_never_compact_and_tagged_fields_of_headers_are_passed_over() {
     let bytes: &[u8] = &[
         0, 3, 0, 9, 0, 0, 0, 1, 0, 1, b'c', 1, 42, 2, 8, 8, 1, 1, 0, 0, 0,

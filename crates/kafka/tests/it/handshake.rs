@@ -169,6 +169,22 @@ async fn no_topics_are_all_topics_in_version_0_and_none_later() {
 }
 
 #[tokio::test]
+async fn a_client_whose_id_is_not_utf_8_is_served() {
+    let server = Server::start().await;
+    server.create("t", &[]).await;
+    let mut client = server.connect().await;
+    for (correlation_id, version) in (1..).zip(0..=13) {
+        let mut frame = frame(correlation_id, version, &topics(&["t"], false));
+        let at = frame.windows(6).position(|bytes| bytes == b"a test");
+        frame[at.unwrap() + 1] = 0xff;
+        client.send_raw(&frame).await;
+        let (answered, response) = client.receive::<MetadataResponse>(version).await;
+        assert_eq!(answered, correlation_id);
+        assert_eq!(response.topics[0].error_code, 0, "version {version}");
+    }
+}
+
+#[tokio::test]
 async fn topics_are_found_by_id_and_an_unknown_id_says_so() {
     let server = Server::start().await;
     let id = Uuid(server.create("one", &[]).await.id.0);
