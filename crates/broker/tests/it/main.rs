@@ -8,6 +8,7 @@ mod documents;
 mod fetch;
 mod gated;
 mod group_changes;
+mod group_faults;
 mod group_lifecycle;
 mod group_overview;
 mod group_seek;
