@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Admin, Error, connection::Connections, consumer::ConsumerBuilder, producer::ProducerBuilder,
+    Admin, Error, GroupConsumerBuilder, connection::Connections, consumer::ConsumerBuilder,
+    producer::ProducerBuilder,
 };
 
 /// Knows the brokers. Cheap to clone; all clones and everything made from them share one connection
@@ -57,6 +58,11 @@ impl Client {
     /// A consumer with its partitions to be chosen.
     pub fn consumer(&self) -> ConsumerBuilder {
         ConsumerBuilder::new(Arc::clone(&self.connections))
+    }
+
+    /// A consumer that shares topics with the other members of a group, with its settings to be chosen.
+    pub fn group_consumer(&self, group: impl Into<Arc<str>>) -> GroupConsumerBuilder {
+        GroupConsumerBuilder::new(Arc::clone(&self.connections), group.into())
     }
 }
 

@@ -24,6 +24,7 @@ mod client;
 mod connection;
 mod consumer;
 mod error;
+mod group;
 mod message;
 mod producer;
 mod types;
@@ -37,6 +38,9 @@ pub use admin::{
 pub use client::{Client, ClientBuilder};
 pub use consumer::{Assignment, Consumer, ConsumerBuilder};
 pub use error::Error;
+pub use group::{
+    Assignor, GroupConsumer, GroupConsumerBuilder, GroupEvent, GroupMessage, Revocation,
+};
 pub use message::{Message, Record};
 pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
 pub use sapwood_model::{Acks, Code, Durability, LeaderEpoch, Offset, PartitionId, Timestamp};

@@ -30,6 +30,7 @@ pub use group_types::{
     CommittedOffset, Group, GroupDescription, GroupKind, GroupListing, GroupMember, GroupPartition,
     GroupState, PartitionOffset, SeekPartitions, SeekResult, SeekTarget, SeekTo, TopicPartition,
 };
+pub(crate) use groups::partitions_into;
 pub use types::{
     Append, Appended, ConfigChange, ConfigEntry, NewTopic, OffsetAnswer, OffsetQuery, Partition,
     RawBatch, ReadRun, Topic, TopicDescription,
