@@ -1,11 +1,13 @@
 //! Each client runs the same checks; docs/compatibility.md says what they can do.
 
-use super::{page::Page, program::Program};
+use super::{groups, page::Page, program::Program};
 
 fn every_check_passes(program: Program) {
-    if let Some(report) = program.run() {
-        Page::hold(&report);
-    }
+    let Some(mut report) = program.run() else {
+        return;
+    };
+    report.outcomes.extend(groups::run(program));
+    Page::hold(&report);
 }
 
 #[test]

@@ -25,7 +25,7 @@ const CLIENTS: [&str; 8] = [
 ];
 
 /// The checks in their order, each with what it says about a client that passes it.
-const CHECKS: [(&str, &str); 24] = [
+const CHECKS: [(&str, &str); 39] = [
     (
         "describe-cluster",
         "describes the cluster, at the address that was connected to",
@@ -98,6 +98,39 @@ const CHECKS: [(&str, &str); 24] = [
         "transactions-refused",
         "is told at once that there are no transactions",
     ),
+    (
+        "group-share-eager",
+        "two members of a group share six partitions evenly, by the range assignor",
+    ),
+    ("group-share-cooperative", "the same, cooperative-sticky"),
+    (
+        "group-share-kip848",
+        "the same in the newer kind of group (KIP-848), where the broker assigns",
+    ),
+    (
+        "group-takeover-eager",
+        "one of two members is killed (kill -9); the other goes on where it had committed",
+    ),
+    ("group-takeover-cooperative", "the same, cooperative-sticky"),
+    ("group-takeover-kip848", "the same, KIP-848"),
+    (
+        "group-offsets-eager",
+        "through all that nothing is lost, and what is committed ends at the end",
+    ),
+    ("group-offsets-cooperative", "the same, cooperative-sticky"),
+    ("group-offsets-kip848", "the same, KIP-848"),
+    (
+        "group-static-eager",
+        "a static member restarts: it gets its partitions back, and the other is not disturbed",
+    ),
+    ("group-static-cooperative", "the same, cooperative-sticky"),
+    ("group-static-kip848", "the same, KIP-848"),
+    (
+        "group-regex-eager",
+        "a pattern finds a topic that is made later",
+    ),
+    ("group-regex-cooperative", "the same, cooperative-sticky"),
+    ("group-regex-kip848", "the same, KIP-848"),
 ];
 
 /// One client's column.
@@ -205,8 +238,8 @@ impl Page {
              Each column is a\nrun of that client against the built binary, the same checks for all; \
              a \"no\" is what the client cannot do\nwith any broker, not what failed. This page is \
              written by `tests/clients/kafka/`.\n\n\
-             Consumers read partitions that they name; groups are not there yet. Neither are \
-             transactions: a client that\nasks for one is told so at once.\n\n",
+             Groups are of both kinds: the classic one, whose members assign, and the newer one \
+             (KIP-848). There are no\ntransactions: a client that asks for one is told so at once.\n\n",
         );
         text.push_str("| Check | The client |");
         for column in self.columns.values() {

@@ -1,7 +1,7 @@
 //! Where the clients' programs are, and what they print.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc,
@@ -43,6 +43,24 @@ impl Outcome {
     /// Whether the client can do it; the check passed, if it ran.
     pub(super) fn is_possible(&self) -> bool {
         self.ok == true
+    }
+
+    /// A check that passed.
+    pub(super) fn done(check: String) -> Self {
+        Self {
+            check,
+            ok: true.into(),
+            detail: String::new(),
+        }
+    }
+
+    /// A check of something that the client cannot do.
+    pub(super) fn impossible(check: String, reason: String) -> Self {
+        Self {
+            check,
+            ok: "n/a".into(),
+            detail: reason,
+        }
     }
 
     fn has_failed(&self) -> bool {
@@ -89,23 +107,38 @@ impl Program {
             }
             Self::Rdkafka => found(clients.join("rdkafka/debug/rdkafka-checks")).map(Command::new),
             Self::Java => {
-                let mut jars: OsString = found(clients.join("java"))?.into();
-                jars.push("/*");
-                let mut command = Command::new("java");
-                // It runs for seconds, and most of them are waiting.
-                command.args([
-                    "-Xmx256m",
-                    "-XX:+UseSerialGC",
-                    "-XX:TieredStopAtLevel=1",
-                    "-cp",
-                ]);
-                command
-                    .arg(jars)
-                    .arg(root().join("tests/clients/java/Checks.java"));
+                let mut command = java(jars()?);
+                command.arg(root().join("tests/clients/java/Checks.java"));
                 Some(command)
             }
             Self::FranzGo => found(clients.join("franz-go")).map(Command::new),
         }
+    }
+
+    /// The command of a member of a group, without its arguments. What has to be compiled for it is kept
+    /// in this folder. `None` where something is not installed.
+    ///
+    /// # Panics
+    /// When it does not compile.
+    pub(super) fn member(self, folder: &Path) -> Option<Command> {
+        let mut command = match self {
+            // Members are started again and again: it is compiled once.
+            Self::Java => {
+                let mut path = jars()?;
+                let classes = folder.join("classes");
+                if !classes.exists() {
+                    compile(&path, &classes);
+                }
+                path.push(":");
+                path.push(classes);
+                let mut command = java(path);
+                command.arg("Group");
+                command
+            }
+            _ => self.command()?,
+        };
+        command.arg("group");
+        Some(command)
     }
 
     /// Runs the checks against a broker of their own; `None` where the client is not installed.
@@ -160,6 +193,39 @@ impl Report {
 fn installed() -> PathBuf {
     let named = std::env::var_os("SAPWOOD_CLIENTS").map(PathBuf::from);
     named.unwrap_or_else(|| root().join("target/clients"))
+}
+
+/// The class path of Kafka's Java client, where it is installed.
+fn jars() -> Option<OsString> {
+    let folder = installed().join("java");
+    let mut path = folder.exists().then_some(OsString::from(folder))?;
+    path.push("/*");
+    Some(path)
+}
+
+fn java(class_path: OsString) -> Command {
+    let mut command = Command::new("java");
+    // It runs for seconds, and most of them are waiting.
+    command.args([
+        "-Xmx256m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+    ]);
+    command.arg(class_path);
+    command
+}
+
+fn compile(class_path: &OsStr, classes: &Path) {
+    let compiled = Command::new("javac")
+        .arg("-cp")
+        .arg(class_path)
+        .arg("-d")
+        .arg(classes)
+        .arg(root().join("tests/clients/java/Group.java"))
+        .status();
+    let compiled = compiled.expect("javac can be run");
+    assert!(compiled.success(), "Group.java does not compile");
 }
 
 /// A Python program's command, where this module can be imported.
