@@ -45,7 +45,10 @@ pub(crate) struct PartitionKey {
 pub(crate) struct Wanted {
     pub(crate) offset: i64,
     pub(crate) bytes_max: i32,
+    /// The epoch of the leader that it knows; -1: it does not say.
     pub(crate) leader_epoch: i32,
+    /// The epoch of the last record that it has; -1: it does not say.
+    pub(crate) fetched_epoch: i32,
 }
 
 /// What a client was told about a partition last.
@@ -406,6 +409,7 @@ mod tests {
             offset: 0,
             bytes_max: 1,
             leader_epoch: -1,
+            fetched_epoch: -1,
         };
         Request {
             session_id,

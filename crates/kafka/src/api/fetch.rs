@@ -6,20 +6,23 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sapwood_broker::{Fetch, FetchError, FetchPartition, Fetched, FetchedPartition, TopicRef};
+use sapwood_broker::{
+    Bounds, Fetch, FetchError, FetchPartition, Fetched, FetchedPartition, TopicRef,
+};
 use sapwood_kafka_wire::{
     Reader, Uuid,
     messages::{
-        FetchRequest, FetchRequestTopic, FetchResponse, FetchResponsePartition, FetchResponseTopic,
+        FetchRequest, FetchRequestTopic, FetchResponse, FetchResponseEpochEndOffset,
+        FetchResponsePartition, FetchResponseTopic,
     },
 };
-use sapwood_model::{Offset, TopicId};
+use sapwood_model::{LeaderEpoch, Offset, PartitionId, TopicId};
 
 use super::lookup::{self, Refusal};
 use crate::{
     connection::Disconnect,
     context::Context,
-    convert::{partition_id, wire_offset},
+    convert::{leader_epoch, partition_id, wire_epoch, wire_offset},
     dispatch::{Answer, Reply},
     errors::{AsKafka, ErrorCode},
     sessions::{Answers, Lease, PartitionKey, Plan, Request, Told, TopicKey, Wanted},
@@ -123,6 +126,7 @@ fn session_request(request: FetchRequest, version: i16) -> Request {
                 offset: asked.fetch_offset,
                 bytes_max: asked.partition_max_bytes,
                 leader_epoch: asked.current_leader_epoch,
+                fetched_epoch: asked.last_fetched_epoch,
             };
             let key = PartitionKey {
                 topic: topic.clone(),
@@ -151,8 +155,15 @@ fn session_request(request: FetchRequest, version: i16) -> Request {
 /// What came of one partition.
 enum Outcome {
     Read(Fetched),
+    /// The reader has records that this log does not have any more: `epoch` is the last that both have,
+    /// and ends here at `end`. It cuts its own log there, or looks for its place anew.
+    Diverged {
+        epoch: LeaderEpoch,
+        end: Offset,
+        bounds: Bounds,
+    },
     Refused(Refusal),
-    BelowZero(i64),
+    OutOfRange(String),
     Failed(ErrorCode, FetchError),
 }
 
@@ -192,23 +203,30 @@ impl Outcome {
             records: Some(Bytes::new()),
             ..FetchResponsePartition::default()
         };
-        match self {
-            Self::Read(fetched) => {
-                let high_watermark = wire_offset(fetched.bounds.high_watermark);
-                FetchResponsePartition {
-                    partition_index,
-                    high_watermark,
-                    // There are no transactions that could hold it back.
-                    last_stable_offset: high_watermark,
-                    log_start_offset: wire_offset(fetched.bounds.log_start),
-                    aborted_transactions: is_committed.then(Vec::new),
-                    records: Some(fetched.batches),
-                    ..FetchResponsePartition::default()
-                }
+        let found = |bounds: Bounds, records| {
+            let high_watermark = wire_offset(bounds.high_watermark);
+            FetchResponsePartition {
+                partition_index,
+                high_watermark,
+                // There are no transactions that could hold it back.
+                last_stable_offset: high_watermark,
+                log_start_offset: wire_offset(bounds.log_start),
+                aborted_transactions: is_committed.then(Vec::new),
+                records: Some(records),
+                ..FetchResponsePartition::default()
             }
+        };
+        match self {
+            Self::Read(fetched) => found(fetched.bounds, fetched.batches),
             Self::Refused(refusal) => failed(context.refuse(refusal.code(), &refusal)),
-            Self::BelowZero(offset) => {
-                let reason = format_args!("offset {offset} is below 0");
+            Self::Diverged { epoch, end, bounds } => FetchResponsePartition {
+                diverging_epoch: FetchResponseEpochEndOffset {
+                    epoch: wire_epoch(epoch),
+                    end_offset: wire_offset(end),
+                },
+                ..found(bounds, Bytes::new())
+            },
+            Self::OutOfRange(reason) => {
                 failed(context.refuse(ErrorCode::OffsetOutOfRange, &reason))
             }
             Self::Failed(code, error) => failed(context.refuse(code, &error)),
@@ -274,13 +292,47 @@ fn place<'a>(
     let topic = topic_ref(key);
     let leader = lookup::leader(context, topic, key.partition, wanted.leader_epoch);
     let leader = leader.map_err(Outcome::Refused)?;
-    let from = u64::try_from(wanted.offset).map_err(|_| Outcome::BelowZero(wanted.offset))?;
+    let from = u64::try_from(wanted.offset)
+        .map_err(|_| Outcome::OutOfRange(format!("offset {} is below 0", wanted.offset)))?;
+    let from = Offset(from);
+    if let Some(epoch) = leader_epoch(wanted.fetched_epoch) {
+        compare(context, topic, leader.partition, from, epoch)?;
+    }
     Ok(FetchPartition {
         topic,
         partition: leader.partition,
-        from: Offset(from),
+        from,
         bytes_max: usize::try_from(wanted.bytes_max).unwrap_or(0),
     })
+}
+
+/// Holds what a reader has, records up to `from` of which the last has this epoch, against the log.
+/// The rules are those of Kafka's leaders (KIP-595).
+fn compare(
+    context: &Context,
+    topic: TopicRef<'_>,
+    partition: PartitionId,
+    from: Offset,
+    fetched: LeaderEpoch,
+) -> Result<(), Outcome> {
+    let lost = |error| {
+        let code = lookup::unknown(topic, &error);
+        Outcome::Failed(code, FetchError::Lookup(error))
+    };
+    let broker = context.broker();
+    // Before the end of the epoch, which may be that of the log and grow meanwhile.
+    let bounds = broker.bounds(topic, partition).map_err(lost)?;
+    let end = broker.leader_epoch_end(topic, partition, fetched);
+    let Some((epoch, end)) = end.map_err(lost)? else {
+        let reason =
+            format!("the reader's last record has leader epoch {fetched}, which never was");
+        return Err(Outcome::OutOfRange(reason));
+    };
+    // Below the log start the read says that it is out of range.
+    if from >= bounds.log_start && (epoch < fetched || end < from) {
+        return Err(Outcome::Diverged { epoch, end, bounds });
+    }
+    Ok(())
 }
 
 fn outcome(key: &PartitionKey, fetched: FetchedPartition) -> Outcome {

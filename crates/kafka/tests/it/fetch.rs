@@ -1,15 +1,17 @@
 //! Fetch without sessions: versions, limits, waiting, errors.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
+use sapwood_broker::BrokerOptions;
 use sapwood_kafka_wire::{
     Uuid,
     messages::{FetchRequest, FetchRequestPartition, FetchRequestTopic, FetchResponse},
 };
 use sapwood_model::{Offset, PartitionId};
+use tempfile::TempDir;
 
 use crate::support::{
-    Server, batch,
+    Server, Start, batch,
     client::{fetch, from, produce_to},
     timed, until, values,
 };
@@ -136,6 +138,74 @@ async fn epochs_that_the_client_knows_are_held_against_ours() {
             .error_code,
         0
     );
+}
+
+#[tokio::test]
+async fn a_reader_that_has_records_which_the_log_has_not_is_told_where_they_part() {
+    let epoch_of = |server: &Server| {
+        let leader = server.broker.leader("t", PartitionId(0)).unwrap();
+        i32::try_from(leader.leader_epoch.0).unwrap()
+    };
+    let server = Server::start().await;
+    let id = Uuid(server.create("t", &[]).await.id.0);
+    let mut client = server.connect().await;
+    client.produce("t", batch(&["a", "b"])).await;
+    let first = epoch_of(&server);
+    // A broker that finds what a crash leaves begins a new epoch.
+    let scratch = TempDir::new().unwrap();
+    let left = scratch.path().join("left");
+    let mut copy = Command::new("cp");
+    copy.arg("-r").arg(&server.broker.options().data_dir);
+    assert!(copy.arg(&left).status().unwrap().success());
+    let server = Server::start_with(Start {
+        broker: Box::new(|options| BrokerOptions {
+            data_dir: left,
+            ..options
+        }),
+        ..Start::default()
+    })
+    .await;
+    let second = epoch_of(&server);
+    assert!(second > first);
+    let mut client = server.connect().await;
+    client.produce("t", batch(&["c", "d"])).await;
+    let asking = |offset, epoch| {
+        let mut request = FetchRequest {
+            max_wait_ms: 10_000,
+            session_epoch: -1,
+            ..fetch("t", offset)
+        };
+        request.topics[0].topic_id = id;
+        request.topics[0].partitions[0].last_fetched_epoch = epoch;
+        request
+    };
+    for version in 12..=18 {
+        // Error, diverging epoch and its end, high watermark, number of records.
+        let mut ask = async |offset, epoch| {
+            let said = client.fetch_as(version, &asking(offset, epoch)).await;
+            let diverging = &said.diverging_epoch;
+            (
+                said.error_code,
+                (diverging.epoch, diverging.end_offset),
+                said.high_watermark,
+                values(&said.records.unwrap()).len(),
+            )
+        };
+        let same = (0, (-1, -1), 4);
+        assert_eq!(ask(2, first).await, (same.0, same.1, same.2, 2));
+        assert_eq!(ask(3, second).await, (same.0, same.1, same.2, 2));
+        assert_eq!(ask(3, -1).await, (same.0, same.1, same.2, 2));
+        // It has a third record of the first epoch, or a fifth; or one of an epoch that never was.
+        assert_eq!(ask(3, first).await, (0, (first, 2), 4, 0));
+        assert_eq!(ask(5, second).await, (0, (second, 4), 4, 0));
+        assert_eq!(ask(1, second + 1).await, (1, (-1, -1), -1, 0));
+    }
+    // Versions before cannot say it.
+    assert_eq!(client.fetch_as(11, &asking(3, first)).await.error_code, 0);
+    let trimmed = server.broker.trim("t", PartitionId(0), Some(Offset(3)));
+    trimmed.await.unwrap();
+    let below = client.fetch_as(12, &asking(2, second)).await;
+    assert_eq!((below.error_code, below.diverging_epoch.epoch), (1, -1));
 }
 
 #[tokio::test]
