@@ -87,6 +87,39 @@ fn a_python_program_reads_what_the_command_line_wrote() {
 }
 
 #[test]
+fn a_python_program_is_the_member_of_a_group_and_goes_on_where_the_group_was() {
+    let settings = Settings::new(&[]);
+    let _broker = settings.start();
+    settings
+        .cli(&["topic", "create", "shared", "-p", "3"], b"")
+        .ok();
+    for (from, count) in [(0, 300), (300, 60)] {
+        let input: String = (from..from + count)
+            .map(|n| format!("value {n}\n"))
+            .collect();
+        settings
+            .cli(&["topic", "produce", "shared"], input.as_bytes())
+            .ok();
+        let arguments = ["group", "pythons", "shared", &count.to_string()];
+        let Some(output) = interop(&settings, &arguments) else {
+            return;
+        };
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let values = stdout.lines().map(|line| line.rsplit('\t').next());
+        let mut values: Vec<&str> = values.map(|value| value.expect("a value")).collect();
+        values.sort_unstable();
+        let mut expected: Vec<&str> = input.lines().collect();
+        expected.sort_unstable();
+        assert_eq!(values, expected, "only what is new");
+    }
+    let describe = ["group", "describe", "pythons", "-o", "json"];
+    let described = settings.cli(&describe, b"").ok().text();
+    let described: serde_json::Value = serde_json::from_str(&described).expect("JSON");
+    assert_eq!(described["lag"], 0, "{described}");
+    assert_eq!(described["members"], serde_json::json!([]), "{described}");
+}
+
+#[test]
 fn a_python_program_gets_errors_with_their_codes() {
     let settings = Settings::new(&["topics.auto_create=false"]);
     let _broker = settings.start();

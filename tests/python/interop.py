@@ -6,11 +6,16 @@ opens the batches.
     interop.py --broker HOST:PORT write TOPIC COUNT    half of COUNT to each of two partitions
     interop.py --broker HOST:PORT read TOPIC COUNT     offset, key and value of partition 0
     interop.py --broker HOST:PORT errors TOPIC         provokes errors and prints what it was told
+    interop.py --broker HOST:PORT group GROUP TOPIC COUNT
+                            as a member of the group: partition, offset and value of COUNT records
 """
 
 import argparse
 import pathlib
+import queue
 import sys
+import threading
+import uuid
 
 
 def generate(proto: pathlib.Path, into: pathlib.Path) -> None:
@@ -36,6 +41,10 @@ def main() -> None:
         command.add_argument("topic")
         command.add_argument("count", type=int)
     commands.add_parser("errors").add_argument("topic")
+    command = commands.add_parser("group")
+    command.add_argument("group")
+    command.add_argument("topic")
+    command.add_argument("count", type=int)
     arguments = parser.parse_args()
     generate(arguments.proto, arguments.generated)
 
@@ -46,6 +55,8 @@ def main() -> None:
             write(channel, arguments.topic, arguments.count)
         elif arguments.command == "read":
             read(channel, arguments.topic, arguments.count)
+        elif arguments.command == "group":
+            Member(channel, arguments.group, arguments.topic).read(arguments.count)
         else:
             errors(channel, arguments.topic)
 
@@ -87,8 +98,6 @@ def write(channel, topic: str, count: int) -> None:
 
 def read(channel, topic: str, count: int) -> None:
     """Reads plain records over a stream, granting credit as they come."""
-    import queue
-
     from sapwood.v1 import fetch_pb2, fetch_pb2_grpc, record_pb2
 
     requests = queue.SimpleQueue()
@@ -119,6 +128,150 @@ def read(channel, topic: str, count: int) -> None:
                 print(record.offset, record.key.decode(), record.value.decode(), sep="\t")
             requests.put(fetch_pb2.FetchRequest(credit_bytes=answer.ByteSize()))
     requests.put(None)
+
+
+class Member:
+    """A member of a group: reads what it is assigned, from where the group was, and commits."""
+
+    def __init__(self, channel, group: str, topic: str) -> None:
+        from sapwood.v1 import fetch_pb2_grpc, group_pb2_grpc
+
+        self.groups = group_pb2_grpc.GroupServiceStub(channel)
+        self.fetches = fetch_pb2_grpc.FetchServiceStub(channel)
+        self.group = group
+        self.topic = topic
+        self.id = uuid.uuid4().hex
+        self.epoch = 0
+        self.heard = 0
+        self.heartbeat_s = 1.0
+        self.owned: set[int] = set()
+        # What is to be said to the broker; None ends it.
+        self.join_requests = queue.SimpleQueue()
+        self.fetch_requests = queue.SimpleQueue()
+        # What the broker says, on either stream.
+        self.inbox = queue.SimpleQueue()
+
+    def read(self, count: int) -> None:
+        from sapwood.v1 import fetch_pb2, group_pb2
+
+        self.listen(self.groups.Join(self.joining()))
+        options = fetch_pb2.FetchOptions(payload=fetch_pb2.PAYLOAD_RECORDS)
+        self.fetch_requests.put(fetch_pb2.FetchRequest(options=options, credit_bytes=1 << 16))
+        self.listen(self.fetches.Fetch(iter(self.fetch_requests.get, None)))
+        left = count
+        while left > 0:
+            said = self.inbox.get(timeout=30)
+            if isinstance(said, Exception):
+                sys.exit(f"a stream broke: {said}")
+            if isinstance(said, group_pb2.JoinResponse):
+                self.on_answer(said)
+            elif said.WhichOneof("event") == "failed":
+                sys.exit(f"partition {said.partition} failed: {said.failed}")
+            elif said.WhichOneof("event") == "fetched" and said.partition in self.owned:
+                records = said.fetched.records.records
+                for record in records:
+                    print(said.partition, record.offset, record.value.decode(), sep="\t")
+                self.commit(said.partition, records[-1].offset + 1)
+                self.fetch_requests.put(fetch_pb2.FetchRequest(credit_bytes=said.ByteSize()))
+                left -= len(records)
+        # The answer to this is the last one, with epoch 0.
+        leave = group_pb2.Leave()
+        self.join_requests.put(group_pb2.JoinRequest(heard=self.heard, leave=leave))
+        self.fetch_requests.put(None)
+        while self.epoch != 0:
+            said = self.inbox.get(timeout=30)
+            if isinstance(said, group_pb2.JoinResponse):
+                self.epoch = said.member_epoch
+        self.join_requests.put(None)
+
+    def listen(self, stream) -> None:
+        def run() -> None:
+            try:
+                for said in stream:
+                    self.inbox.put(said)
+            except Exception as error:  # pylint: disable=broad-except
+                self.inbox.put(error)
+
+        threading.Thread(target=run, daemon=True).start()
+
+    def joining(self):
+        """What the member says: who it is, then what it is told to say, and heartbeats between."""
+        from sapwood.v1 import group_pb2
+
+        yield group_pb2.JoinRequest(
+            options=group_pb2.JoinOptions(
+                group=self.group,
+                member_id=self.id,
+                client_id="interop.py",
+                subscription=group_pb2.MemberSubscription(topics=[self.topic]),
+            )
+        )
+        while True:
+            try:
+                request = self.join_requests.get(timeout=self.heartbeat_s)
+            except queue.Empty:
+                request = group_pb2.JoinRequest(heard=self.heard)
+            if request is None:
+                return
+            yield request
+
+    def on_answer(self, answer) -> None:
+        from sapwood.v1 import group_pb2
+
+        is_new = answer.member_epoch != self.epoch
+        self.heard, self.epoch = answer.number, answer.member_epoch
+        self.heartbeat_s = answer.heartbeat_interval_ms / 1000
+        if answer.HasField("assignment"):
+            topics = answer.assignment.topics
+            self.take({number for topic in topics for number in topic.partitions})
+            owned = group_pb2.TopicPartitions(topic=self.topic, partitions=sorted(self.owned))
+            self.join_requests.put(
+                group_pb2.JoinRequest(
+                    heard=self.heard, owned=group_pb2.OwnedPartitions(topics=[owned])
+                )
+            )
+        elif is_new:
+            self.join_requests.put(group_pb2.JoinRequest(heard=self.heard))
+
+    def take(self, partitions: set[int]) -> None:
+        """Gives up what is not assigned any more, and reads what is new from where the group was."""
+        from sapwood.v1 import fetch_pb2, group_pb2, record_pb2
+
+        # Everything that was read is committed already.
+        request = fetch_pb2.FetchRequest()
+        for number in self.owned - partitions:
+            request.remove.add(topic=self.topic, partition=number)
+        new = sorted(partitions - self.owned)
+        if new:
+            named = group_pb2.TopicPartitions(topic=self.topic, partitions=new)
+            asked = group_pb2.FetchCommittedRequest(
+                group=self.group, member=self.member(), topics=[named]
+            )
+            for found in self.groups.FetchCommitted(asked).offsets:
+                begin = found.HasField("offset")
+                place = {"offset": found.offset} if begin else {"start": True}
+                position = record_pb2.Position(**place)
+                request.subscribe.append(
+                    fetch_pb2.Subscription(
+                        topic=self.topic, partition=found.partition, **{"from": position}
+                    )
+                )
+        self.owned = partitions
+        self.fetch_requests.put(request)
+
+    def commit(self, partition: int, offset: int) -> None:
+        from sapwood.v1 import group_pb2
+
+        done = group_pb2.PartitionOffset(topic=self.topic, partition=partition, offset=offset)
+        request = group_pb2.CommitRequest(group=self.group, member=self.member(), offsets=[done])
+        for result in self.groups.Commit(request).results:
+            if result.HasField("error"):
+                sys.exit(f"offset {offset} was not committed: {result.error}")
+
+    def member(self):
+        from sapwood.v1 import group_pb2
+
+        return group_pb2.GroupMember(member_id=self.id, member_epoch=self.epoch)
 
 
 def errors(channel, topic: str) -> None:
