@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sapwood_group::{Commit, CommitOffset, Committer, FetchedOffset, GroupError, GroupId, Groups};
 use sapwood_log::Bounds;
 use sapwood_model::{Code, Offset, PartitionId, Timestamp, TopicName, TopicPartition};
-use tracing::info;
+use tracing::{debug, info};
 
 use super::{GroupCoordinator, GroupRequestError, overview::committed_offsets};
 use crate::{
@@ -212,7 +212,7 @@ impl GroupCoordinator {
         })
     }
 
-    /// Commits where each partition goes.
+    /// Commits where each partition goes, of one or more.
     async fn go(&self, group: &GroupId, results: &[SeekResult]) -> Result<(), SeekError> {
         let offset = |result: &SeekResult| CommitOffset {
             partition: result.partition.clone(),
@@ -235,16 +235,25 @@ impl GroupCoordinator {
         };
         for (result, committed) in results.iter().zip(committed) {
             committed.map_err(SeekError::group)?;
-            info!(
-                event = "offsets.reset",
+            debug!(
                 %group,
                 topic = %result.partition.topic,
                 partition = %result.partition.partition,
                 from = result.from.map(|from| from.0),
                 to = result.to.0,
-                "a group was sent to another offset"
+                "reset an offset"
             );
         }
+        // One line, however many partitions there are.
+        info!(
+            event = "offsets.reset",
+            %group,
+            partitions = results.len(),
+            first = %results[0].partition,
+            from = results[0].from.map(|from| from.0),
+            to = results[0].to.0,
+            "sent a group to other offsets"
+        );
         Ok(())
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use sapwood_log::{Partition, Read, ReadLimits, ReadMode};
+use bytes::Bytes;
+use sapwood_log::{Partition, Read, ReadError, ReadLimits, ReadMode};
 use sapwood_model::{Offset, PartitionId, Timestamp, TopicId};
 use sapwood_record::{Batch, batches};
 use tokio::time::Instant;
@@ -58,10 +59,7 @@ impl Unread {
                 upto: self.upto,
             };
             // Damage takes the partition offline, and the log says so there.
-            let read = self.log.read(from, limits, ReadMode::Blocking).ok()?;
-            let Read::Batches { bytes, next } = read else {
-                return None;
-            };
+            let (bytes, next) = self.read(from, limits).ok()?;
             for batch in batches(bytes) {
                 if let Some(time) = time_in(&batch.ok()?, from, decompressed_bytes_max) {
                     return Some(time).filter(|time| *time >= Timestamp(0));
@@ -73,6 +71,15 @@ impl Unread {
             from = next;
         }
         None
+    }
+
+    fn read(&self, from: Offset, limits: ReadLimits) -> Result<(Bytes, Offset), ReadError> {
+        for mode in [ReadMode::Resident, ReadMode::Blocking] {
+            if let Read::Batches { bytes, next } = self.log.read(from, limits, mode)? {
+                return Ok((bytes, next));
+            }
+        }
+        unreachable!("a read that may wait is never cold")
     }
 }
 
