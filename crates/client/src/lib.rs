@@ -1,4 +1,4 @@
-//! Producer, consumer and admin for Sapwood, over its native API.
+//! Producer, consumer, group consumer and admin for Sapwood, over its native API.
 //!
 //! ```no_run
 //! use sapwood_client::{Client, Position, Record};
@@ -12,6 +12,24 @@
 //! let mut consumer = client.consumer().topic("greetings", Position::Start, None).build().await?;
 //! if let Some(message) = consumer.next().await {
 //!     println!("{:?}", message?.value);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! Several processes share a topic as members of a group: each partition is read by one of them at a
+//! time, and what they have acknowledged is remembered when they come and go.
+//!
+//! ```no_run
+//! use sapwood_client::Client;
+//!
+//! # async fn handle(_: &sapwood_client::Message) {}
+//! # async fn example() -> Result<(), sapwood_client::Error> {
+//! let client = Client::new("127.0.0.1:9092")?;
+//! let mut consumer = client.group_consumer("billing").topic("orders").build().await?;
+//! while let Some(message) = consumer.next().await {
+//!     let message = message?;
+//!     handle(&message).await;
+//!     message.ack();
 //! }
 //! # Ok(()) }
 //! ```
