@@ -364,6 +364,11 @@ fn a_running_group_shows_its_members_and_is_neither_moved_nor_deleted() {
     let text = broker.run(&["group", "describe", "billing"]).ok().out;
     let row = text.lines().last().unwrap();
     assert!(row.ends_with("invoices  127.0.0.1"), "{text}");
+    let other = Member::join(&broker, "shipping", &[0, 1]);
+    let text = broker.run(&["group", "describe", "shipping"]).ok().out;
+    let last = "nothing committed yet in orders/0 and 1 other: not counted in LAG";
+    assert_eq!(text.lines().last(), Some(last), "{text}");
+    other.leave("shipping");
 
     for dry in [&["--dry-run"][..], &[]] {
         let args = [&["--to", "start"], dry].concat();

@@ -129,10 +129,30 @@ pub(super) fn describe(group: &GroupDescription, wide: bool) -> String {
         ),
     };
     format!(
-        "{head}{}{}{idle}",
+        "{head}{}{}{}{idle}",
         summary.warnings(group),
-        table.table(wide)
+        table.table(wide),
+        beginners(group)
     )
+}
+
+/// Partitions with records of which nobody knows how many the group has yet to read: where it begins is
+/// for its members to say.
+fn beginners(group: &GroupDescription) -> String {
+    let begins = |row: &&GroupPartition| {
+        let holds = |bounds: Bounds| bounds.high_watermark > bounds.log_start;
+        row.committed.is_none() && row.bounds.is_some_and(holds)
+    };
+    let mut rows = group.partitions.iter().filter(begins);
+    let Some(first) = rows.next() else {
+        return String::new();
+    };
+    let (first, others) = (&first.partition, rows.count() as u64);
+    let which = match others {
+        0 => first.to_string(),
+        others => format!("{first} and {}", counted(others, "other")),
+    };
+    format!("nothing committed yet in {which}: not counted in LAG\n")
 }
 
 fn partition_row(group: &GroupDescription, names: &[String], row: &GroupPartition) -> Row {
