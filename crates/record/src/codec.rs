@@ -65,6 +65,22 @@ impl Codec {
         }
     }
 
+    /// Looks at the first bytes of a client's records for what readers could not read.
+    ///
+    /// # Errors
+    /// [`BatchError::Lz4Linked`]; [`BatchError::Decompress`] when they are not the start of an LZ4
+    /// frame.
+    pub(crate) fn check_start(self, bytes: &[u8]) -> Result<(), BatchError> {
+        if self != Self::Lz4 {
+            return Ok(());
+        }
+        match lz4::is_linked(bytes) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(BatchError::Lz4Linked),
+            Err(fault) => Err(self.failed(fault, bytes.len())),
+        }
+    }
+
     /// Decompresses into at most `bytes_max` bytes. Uncompressed bytes come back as they are.
     pub(crate) fn decompress(self, bytes: &Bytes, bytes_max: usize) -> Result<Bytes, BatchError> {
         let mut output = Output::new(bytes_max);
@@ -77,11 +93,17 @@ impl Codec {
         };
         match result {
             Ok(()) => Ok(output.into_bytes()),
-            Err(Fault::TooLarge) => Err(BatchError::DecompressedTooLarge { limit: bytes_max }),
-            Err(Fault::Damaged(reason)) => Err(BatchError::Decompress {
+            Err(fault) => Err(self.failed(fault, bytes_max)),
+        }
+    }
+
+    fn failed(self, fault: Fault, bytes_max: usize) -> BatchError {
+        match fault {
+            Fault::TooLarge => BatchError::DecompressedTooLarge { limit: bytes_max },
+            Fault::Damaged(reason) => BatchError::Decompress {
                 codec: self,
                 reason,
-            }),
+            },
         }
     }
 }

@@ -150,6 +150,11 @@ pub enum BatchError {
         /// What the decoder says.
         reason: String,
     },
+    /// An LZ4 frame that Kafka's brokers and its Java client refuse.
+    #[error(
+        "lz4 frame of the batch has blocks that depend on each other; they must be independent"
+    )]
+    Lz4Linked,
     /// The records are larger than the cap; found while decompressing, before the cap is passed.
     #[error("the batch's records are above {limit} bytes when decompressed")]
     DecompressedTooLarge {
@@ -175,7 +180,8 @@ impl BatchError {
             Self::KeyMissing { .. }
             | Self::Control
             | Self::DeleteHorizon
-            | Self::TransactionalWithoutProducer => Code::InvalidRecord,
+            | Self::TransactionalWithoutProducer
+            | Self::Lz4Linked => Code::InvalidRecord,
             Self::Compress { .. } => Code::Internal,
             Self::HeaderTruncated { .. }
             | Self::LengthTooSmall { .. }

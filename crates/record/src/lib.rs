@@ -23,7 +23,9 @@
 //! asks for it, or when [`Rules::keys_required`] cannot be checked otherwise (a compacted topic).
 //! Without that, what a compressed batch holds is the word of the client that made it: the CRC says
 //! that it arrived as it was sent, the number of records is bounded by what the cap could hold, and
-//! whoever reads it meets an error, never a panic and never more output than the cap.
+//! whoever reads it meets an error, never a panic and never more output than the cap. Of LZ4 the frame's
+//! header is looked at: blocks that depend on each other are refused, as by Kafka, whose Java client does
+//! not read them.
 //!
 //! A batch that comes in another codec than [`Rules::compression`] asks for is always decompressed and
 //! walked, and its records are compressed anew; nothing but the compression changes.

@@ -84,6 +84,7 @@ pub fn validate(bytes: Bytes, rules: &Rules, now: Timestamp) -> Result<Batch, Ba
     check_header(batch.header())?;
     let window = Window::new(rules.timestamps, now);
     let codec = batch.header().codec()?;
+    codec.check_start(batch.record_bytes())?;
     if codec == Codec::None || rules.opens_compressed() || rules.rewrites(codec) {
         let decompressed = decompress(&batch, codec, rules.decompressed_bytes_max)?;
         let records = decompressed.as_ref().unwrap_or(batch.record_bytes());
@@ -478,6 +479,33 @@ mod tests {
         for codec in Codec::ALL {
             let result = check(&batch(codec, &[NOW.0]), &rules);
             assert_eq!(result, Err(BatchError::KeyMissing { index: 0 }), "{codec}");
+        }
+    }
+
+    #[test]
+    fn lz4_blocks_that_depend_on_each_other_are_refused_whatever_else_is_checked() {
+        let lz4 = batch(Codec::Lz4, &[NOW.0, NOW.0]);
+        let with_start = |start: &[u8]| {
+            let mut records = lz4.record_bytes().to_vec();
+            records[..start.len()].copy_from_slice(start);
+            Batch::seal(*lz4.header(), records.into())
+        };
+        for check_compressed in [false, true] {
+            let rules = Rules {
+                check_compressed,
+                ..RULES
+            };
+            assert_eq!(check(&lz4, &rules).as_ref(), Ok(&lz4));
+            // Magic, flags, block size, checksum of the two.
+            let linked = with_start(&[0x04, 0x22, 0x4d, 0x18, 0x40, 0x40, 0xc0]);
+            assert_eq!(check(&linked, &rules), Err(BatchError::Lz4Linked));
+            for start in [[0x04, 0x22, 0x4d, 0x17], [0; 4]] {
+                let noise = check(&with_start(&start), &rules);
+                assert!(
+                    matches!(noise, Err(BatchError::Decompress { .. })),
+                    "{noise:?}"
+                );
+            }
         }
     }
 

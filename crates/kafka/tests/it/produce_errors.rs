@@ -37,7 +37,13 @@ async fn each_mistake_has_its_code_and_a_message_and_appends_nothing() {
     let mut torn = good.to_vec();
     torn[30] ^= 1;
     let set = |at: usize, value: u8| changed(&good, |bytes| bytes[at] = value);
-    let cases: [(&str, Bytes, i16); 13] = [
+    let lz4 = batch_of(Codec::Lz4, None, Timestamp(1000), &["a"]);
+    // Flags without that of independent blocks, and the checksum that goes with them.
+    let linked = changed(&lz4, |bytes| {
+        bytes[65..68].copy_from_slice(&[0x40, 0x40, 0xc0]);
+    });
+    let cases: [(&str, Bytes, i16); 14] = [
+        ("LZ4 blocks that depend on each other", linked, 87),
         ("no records", Bytes::new(), 87),
         ("two batches", two, 87),
         ("a wrong checksum", torn.into(), 2),

@@ -51,6 +51,13 @@ pub(super) fn decompress(bytes: &[u8], output: &mut Output) -> Result<(), Fault>
     }
 }
 
+/// Whether blocks refer back to those before them, which no reader of Kafka's can follow: its Java
+/// client refuses to read such a frame, and its brokers to take one. Looks at the frame's header only.
+pub(super) fn is_linked(bytes: &[u8]) -> Result<bool, Fault> {
+    let frame = Frame::read(&mut Input { rest: bytes })?;
+    Ok(frame.linked)
+}
+
 fn decompress_frame(input: &mut Input<'_>, output: &mut Output) -> Result<(), Fault> {
     let frame = Frame::read(input)?;
     let start = output.written().len();
