@@ -1,7 +1,8 @@
 //! Metadata: the broker, the topics, and who leads their partitions.
 //!
 //! A partition that is named here with a leader takes records at once. Topics are created on the
-//! way when the request and the broker's settings both allow it.
+//! way when the request and the broker's settings both allow it, at most [`CREATED_MAX`] by a request:
+//! for the others the client asks again.
 
 use sapwood_broker::{
     CreateTopicError, LookupError, NewTopic, PartitionLeader, TopicInfo, TopicRef,
@@ -25,6 +26,8 @@ use crate::{
 const NO_TOPICS_IS_ALL: i16 = 0;
 /// From this version on topics can be asked for by id, and a topic's name may be null.
 const IDS_FROM: i16 = 12;
+/// Topics that one request creates at most. Each is synced before the next.
+const CREATED_MAX: usize = 100;
 /// Before this version a request cannot say that it creates nothing.
 const SAYS_AUTO_CREATE_FROM: i16 = 4;
 
@@ -37,12 +40,16 @@ pub(crate) async fn handle(
         .topics
         .filter(|topics| !(version == NO_TOPICS_IS_ALL && topics.is_empty()));
     let auto_create = version < SAYS_AUTO_CREATE_FROM || request.allow_auto_topic_creation;
+    let mut creation = Creation {
+        is_allowed: auto_create && context.broker().options().auto_create,
+        left: CREATED_MAX,
+    };
     let mut topics = match asked {
         None => all(context),
         Some(asked) => {
             let mut topics = Vec::with_capacity(asked.len());
             for topic in asked {
-                topics.push(one(context, topic, auto_create).await);
+                topics.push(one(context, topic, &mut creation).await);
             }
             topics
         }
@@ -83,15 +90,21 @@ fn all(context: &Context) -> Vec<MetadataResponseTopic> {
         .collect()
 }
 
+/// Whether topics that are not there are created, and how many more.
+struct Creation {
+    is_allowed: bool,
+    left: usize,
+}
+
 async fn one(
     context: &Context,
     asked: MetadataRequestTopic,
-    auto_create: bool,
+    creation: &mut Creation,
 ) -> MetadataResponseTopic {
     // Java's client says an empty name beside an id.
     let has_id = context.version() >= IDS_FROM && asked.topic_id != Uuid::ZERO;
     if let Some(name) = asked.name.filter(|_| !has_id) {
-        return match by_name(context, &name, auto_create).await {
+        return match by_name(context, &name, creation).await {
             Ok(topic) => topic,
             Err(error_code) => MetadataResponseTopic {
                 error_code,
@@ -117,7 +130,7 @@ async fn one(
 async fn by_name(
     context: &Context,
     name: &str,
-    auto_create: bool,
+    creation: &mut Creation,
 ) -> Result<MetadataResponseTopic, i16> {
     let unknown = match found(context, TopicRef::Name(name)) {
         Ok(topic) => return Ok(topic),
@@ -126,9 +139,13 @@ async fn by_name(
     if let Err(error) = sapwood_model::TopicName::new(name) {
         return Err(context.refuse(ErrorCode::InvalidTopicException, &error));
     }
-    if !auto_create || !context.broker().options().auto_create {
+    if !creation.is_allowed {
         return Err(context.failed(&unknown));
     }
+    creation.left = creation.left.checked_sub(1).ok_or_else(|| {
+        let reason = format_args!("a request creates at most {CREATED_MAX} topics; ask again");
+        context.refuse(ErrorCode::LeaderNotAvailable, &reason)
+    })?;
     match context.broker().create_topic(NewTopic::named(name)).await {
         // Somebody else may have been first.
         Ok(_) | Err(CreateTopicError::Exists { .. }) => {

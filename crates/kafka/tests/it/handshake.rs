@@ -247,6 +247,23 @@ async fn a_topic_is_created_only_when_request_and_broker_both_allow_it_and_takes
 }
 
 #[tokio::test]
+async fn a_request_creates_100_topics_and_the_others_when_it_is_asked_again() {
+    let server = Server::start().await;
+    server.create("n005", &[]).await;
+    let mut client = server.connect().await;
+    let names: Vec<_> = (0..250).map(|n| format!("n{n:03}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    for there in [101, 201, 250, 250] {
+        let response = client.ask(9, &topics(&names, true)).await;
+        let codes: Vec<_> = response.topics.iter().map(|one| one.error_code).collect();
+        assert!(codes[..there].iter().all(|code| *code == 0), "{codes:?}");
+        // The error that clients ask again after.
+        assert!(codes[there..].iter().all(|code| *code == 5), "{codes:?}");
+        assert_eq!(server.broker.topics().len(), there);
+    }
+}
+
+#[tokio::test]
 async fn what_clients_may_do_is_told_when_they_ask() {
     let server = Server::start().await;
     server.create("one", &[]).await;
