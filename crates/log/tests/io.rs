@@ -294,6 +294,29 @@ fn readers_see_only_whole_published_batches_while_the_writer_goes_on() {
 }
 
 #[test]
+fn a_mapped_tail_says_what_is_in_memory() {
+    const SIZE: u64 = 8 << 20;
+    let scratch = Scratch::new();
+    let file = scratch.file("file");
+    file.allocate(0..SIZE).unwrap();
+    file.write_at(&[&vec![7; SIZE as usize]], 0).unwrap();
+    file.sync_data().unwrap();
+    let (_writer, reader) = file.tail(TailKind::Pwrite, SIZE, SIZE).unwrap();
+    assert!(!reader.is_resident(0..SIZE), "it would be copied");
+    // Before it is mapped: pages that a mapping has are not dropped.
+    let opened = std::fs::File::open(scratch.path("file")).unwrap();
+    rustix::fs::fadvise(&opened, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let (_writer, reader) = file.tail(TailKind::Mmap, SIZE, SIZE).unwrap();
+    let half = SIZE / 2 + 1000;
+    assert!(!reader.is_resident(0..SIZE));
+    assert!(!reader.is_resident(half..half + 1));
+    file.read_at(&mut vec![0; SIZE as usize], 0).unwrap();
+    assert!(reader.is_resident(0..SIZE));
+    assert!(reader.is_resident(half..half + 5_000));
+    assert!(!reader.is_resident(half..SIZE + 1), "behind the end");
+}
+
+#[test]
 fn the_kind_of_a_tail_is_pwrite_where_the_file_system_is_not_known() {
     assert_eq!(RealDisk.tail_kind(Path::new("/proc")), TailKind::Pwrite);
     assert_eq!(

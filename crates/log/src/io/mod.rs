@@ -278,6 +278,14 @@ pub trait TailReader: Send + Sync + Debug {
     /// `InvalidInput` if the range is reversed or goes past the published end; `UnexpectedEof` when
     /// the file was cut from outside; what a read of the file reports.
     fn bytes(&self, range: Range<u64>) -> io::Result<Bytes>;
+
+    /// Whether the whole of a range below the published end was in memory a moment ago, so that its
+    /// bytes can be had without copying them and without the disk. No for a tail that is not mapped, and
+    /// where the system does not say.
+    fn is_resident(&self, range: Range<u64>) -> bool {
+        let _ = range;
+        false
+    }
 }
 
 /// Time.

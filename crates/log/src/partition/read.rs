@@ -146,8 +146,8 @@ impl Partition {
         }
     }
 
-    /// Where to read an open segment from: the mapping near its end, the file further back and while
-    /// nothing was appended to it.
+    /// Where to read an open segment from: the mapping near its end, the file further back, where not
+    /// everything is in memory, and while nothing was appended to it.
     fn open_source(
         &self,
         segment: &OpenSegment,
@@ -158,6 +158,7 @@ impl Partition {
             let handle = self.handle(segment.base_offset, mode, || Ok(None))?;
             return Ok(Source::File {
                 file: Arc::clone(&handle.file),
+                mapped: None,
                 end: segment.bytes(),
                 end_offset: None,
             });
@@ -166,6 +167,7 @@ impl Partition {
         if position < segment.found_bytes() || end - position.min(end) > HOT_BYTES {
             return Ok(Source::File {
                 file: Arc::clone(&tail.file),
+                mapped: (self.tail == TailKind::Mmap).then(|| Arc::clone(&tail.reader)),
                 end,
                 end_offset: None,
             });
@@ -418,6 +420,7 @@ fn walk_sealed<T>(
 fn sealed_source(file: &Arc<dyn File>, segment: &SealedSegment) -> Source {
     Source::File {
         file: Arc::clone(file),
+        mapped: None,
         end: segment.bytes,
         end_offset: Some(segment.end_offset),
     }

@@ -215,6 +215,7 @@ impl Partition {
         let file = self.environment.disk.open(&path, OpenMode::Read)?;
         Ok(Source::File {
             file,
+            mapped: None,
             end: segment.bytes(),
             end_offset: None,
         })

@@ -35,9 +35,11 @@ pub(crate) enum Source {
         mapped: bool,
     },
     /// Positional reads, below the end of the batches. Of a sealed segment it is known which offset
-    /// they end with (exclusive).
+    /// they end with (exclusive). Where the file is mapped all the same, what is in memory is taken from
+    /// the mapping, without a copy.
     File {
         file: Arc<dyn File>,
+        mapped: Option<Arc<dyn TailReader>>,
         end: u64,
         end_offset: Option<Offset>,
     },
@@ -60,6 +62,10 @@ impl Source {
     pub(crate) fn bytes(&self, range: Range<u64>, mode: ReadMode) -> io::Result<Option<Bytes>> {
         match self {
             Self::Tail { reader, .. } => reader.bytes(range).map(Some),
+            Self::File {
+                mapped: Some(reader),
+                ..
+            } if reader.is_resident(range.clone()) => reader.bytes(range).map(Some),
             Self::File { file, .. } => {
                 let wanted = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
                 let mut buffer = READ_BUFFERS.take(wanted);

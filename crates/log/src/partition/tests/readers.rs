@@ -20,6 +20,21 @@ fn a_read_from_the_middle_of_a_batch_returns_the_whole_batch() {
 }
 
 #[test]
+fn what_is_in_memory_is_read_from_the_mapping_however_far_back() {
+    let fixture = Fixture::os(64 << 20);
+    for _ in 0..20 {
+        fixture.append(&batch(1 << 20));
+    }
+    for offset in [0, 2, 19] {
+        let (first, next) = read(&fixture.partition, Offset(offset), 1).unwrap();
+        let (again, _) = read(&fixture.partition, Offset(offset), 1).unwrap();
+        assert_eq!(next, Offset(offset + 1));
+        assert_eq!(first.len(), again.len());
+        assert_eq!(first.as_ptr(), again.as_ptr(), "offset {offset} was copied");
+    }
+}
+
+#[test]
 fn a_read_keeps_to_its_limits_but_brings_one_batch_at_least() {
     let fixture = Fixture::os(1 << 20);
     let size = batch(100).size_bytes();
