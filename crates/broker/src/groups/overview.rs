@@ -381,7 +381,8 @@ impl PartitionOverview {
         self.behind_ms = Some(u64::try_from(age).unwrap_or(0));
         self.retention_headroom_ms = retention_ms.map(|retention_ms| {
             let until = i128::from(first.0) + i128::from(retention_ms);
-            u64::try_from(until - i128::from(now.0)).unwrap_or(0)
+            let left = (until - i128::from(now.0)).max(0);
+            u64::try_from(left).unwrap_or(u64::MAX)
         });
     }
 }
