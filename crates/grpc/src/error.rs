@@ -40,6 +40,10 @@ impl Failure {
         self.field("topic", topic).field("partition", partition)
     }
 
+    pub(crate) fn code(&self) -> Code {
+        self.1
+    }
+
     pub(crate) fn into_status(self) -> Status {
         status::pack(grpc_code(self.1), &self.0)
     }

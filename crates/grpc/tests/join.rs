@@ -134,6 +134,13 @@ impl Member {
         let _ = self.requests.send(request);
     }
 
+    fn leaves(&self, for_good: bool) {
+        self.say(v1::JoinRequest {
+            leave: Some(v1::Leave { for_good }),
+            ..v1::JoinRequest::default()
+        });
+    }
+
     fn owns(&self, partitions: &[u32]) {
         self.say(v1::JoinRequest {
             owned: Some(owned(partitions)),
@@ -158,6 +165,16 @@ async fn members(server: &Server) -> Vec<String> {
     let members = described.unwrap().map_or(Vec::new(), |group| group.members);
     let ids = members.iter().map(|member| member.member_id.to_string());
     ids.collect()
+}
+
+/// The epoch of a member and what it may read.
+async fn read_by(server: &Server, id: &str) -> (u32, Vec<u32>) {
+    let described = server.broker.groups().describe_consumer("g".into()).await;
+    let members = described.unwrap().unwrap().members;
+    let member = members.into_iter().find(|m| m.member_id.as_str() == id);
+    let current = member.unwrap().current;
+    let assigned = current.assigned.iter().map(|(_, partition)| partition.0);
+    (current.member_epoch.unwrap().0, assigned.collect())
 }
 
 /// `a` has all four partitions, `b` comes, and they share.
@@ -186,10 +203,7 @@ async fn a_group_change_reaches_the_others_long_before_their_next_heartbeats() {
     let began = Instant::now();
     let (mut a, b) = share(&server).await;
     // Leaving does too, said or shown by closing the requests' side.
-    b.say(v1::JoinRequest {
-        leave: Some(v1::Leave::default()),
-        ..v1::JoinRequest::default()
-    });
+    b.leaves(false);
     assert_eq!(a.assigned().await, [0, 1, 2, 3]);
     a.owns(&[0, 1, 2, 3]);
     let mut c = join(&server, options("c")).await;
@@ -217,10 +231,7 @@ async fn who_leaves_is_answered_and_then_the_stream_ends_well() {
     let server = start(dir.path(), LONG_MS).await;
     let mut a = join(&server, options("a")).await;
     a.assigned().await;
-    a.say(v1::JoinRequest {
-        leave: Some(v1::Leave::default()),
-        ..v1::JoinRequest::default()
-    });
+    a.leaves(false);
     let last = a.next().await.unwrap().unwrap();
     assert_eq!(last.member_epoch, 0);
     assert!(a.next().await.unwrap().is_none());
@@ -232,15 +243,9 @@ async fn a_member_whose_connection_broke_comes_back_to_what_it_had() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path(), LONG_MS).await;
     let (a, mut b) = share(&server).await;
-    let (epoch, kept) = (b.epoch, {
-        b.say(v1::JoinRequest::default());
-        b.next().await.unwrap();
-        let described = server.broker.groups().describe(&"g".into()).await;
-        let described = described.unwrap().unwrap();
-        let assigned = described.members[1].assigned.iter();
-        let assigned = assigned.map(|one| one.partition.0);
-        assigned.collect::<Vec<u32>>()
-    });
+    b.say(v1::JoinRequest::default());
+    b.next().await.unwrap();
+    let (epoch, kept) = read_by(&server, "b").await;
     // As when its process is killed: the stream is reset, and its connection closed.
     drop(b.answers);
     assert_eq!(members(&server).await, ["a", "b"]);
@@ -260,28 +265,61 @@ async fn a_member_whose_connection_broke_comes_back_to_what_it_had() {
 async fn one_step_that_a_broken_connection_swallowed_is_taken_again_and_two_are_never_made() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path(), LONG_MS).await;
-    let mut a = join(&server, options("a")).await;
-    assert_eq!(a.assigned().await, [0, 1, 2, 3]);
-    a.owns(&[0, 1, 2, 3]);
-    a.next().await.unwrap();
-    let epoch = a.epoch;
-    // `a` hears nothing of what these bring about.
-    let mut b = join(&server, options("b")).await;
-    b.assigned().await;
-    b.owns(&[]);
+    let (mut a, mut b) = share(&server).await;
+    // Until both stand still, at the same epoch.
+    a.say(v1::JoinRequest::default());
+    while a.epoch != b.epoch {
+        a.next().await.unwrap();
+    }
+    let (epoch, kept) = (a.epoch, read_by(&server, "a").await.1);
+    let mut changes = server.broker.groups().changes(&"g".into());
+    // `a` hears nothing of what these bring about: first it gets what `b` had.
+    b.leaves(false);
+    while b.next().await.unwrap().is_some() {}
+    while read_by(&server, "a").await.1.len() < 4 {
+        timeout(PATIENCE, changes.changed()).await.unwrap();
+    }
+    let behind = read_by(&server, "a").await.0;
+    assert_eq!(behind, epoch + 1);
+    // Then it would have to give some up.
     let mut c = join(&server, options("c")).await;
     c.assigned().await;
+    c.owns(&[]);
+    let quiet = timeout(Duration::from_millis(300), async {
+        while read_by(&server, "a").await.1.len() == 4 {
+            changes.changed().await;
+        }
+    });
+    assert!(quiet.await.is_err(), "a second step");
     drop(a.answers);
     let back = v1::JoinOptions {
         member_epoch: epoch,
-        owned: Some(owned(&[0, 1, 2, 3])),
+        owned: Some(owned(&kept)),
         ..options("a")
     };
     let mut a = join(&server, back).await;
     let kept = a.assigned().await;
-    assert!(kept.len() < 4, "{kept:?}");
     a.owns(&kept);
-    assert!(!b.assigned().await.is_empty());
+    assert_eq!(c.assigned().await.len(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_member_said_before_it_heard_of_its_partitions_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path(), LONG_MS).await;
+    let mut a = join(&server, options("a")).await;
+    assert_eq!(a.assigned().await, [0, 1, 2, 3]);
+    // It crossed the answer: it does not give up what it does not know of.
+    let crossed = v1::JoinRequest {
+        heard: 0,
+        owned: Some(owned(&[])),
+        ..v1::JoinRequest::default()
+    };
+    a.requests.send(crossed).unwrap();
+    a.leaves(false);
+    let next = a.next().await.unwrap().unwrap();
+    assert_eq!(next.member_epoch, 0, "the answer to its leaving");
     server.stop().await;
 }
 
@@ -325,6 +363,28 @@ async fn a_member_that_comes_on_another_stream_leaves_the_first_one_without_a_sa
 }
 
 #[tokio::test]
+async fn a_member_of_a_group_that_was_forgotten_meanwhile_has_to_join_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path(), 600).await;
+    let mut a = join(&server, options("a")).await;
+    a.assigned().await;
+    let epoch = a.epoch;
+    drop(a);
+    let mut changes = server.broker.groups().changes(&"g".into());
+    while !members(&server).await.is_empty() {
+        timeout(PATIENCE, changes.changed()).await.unwrap();
+    }
+    server.broker.groups().delete("g".into()).await.unwrap();
+    let back = v1::JoinOptions {
+        member_epoch: epoch,
+        ..options("a")
+    };
+    let back = join(&server, back).await;
+    assert_eq!(back.refused().await.code, Code::UnknownMember.to_string());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_static_member_that_goes_keeps_its_place_unless_it_goes_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path(), LONG_MS).await;
@@ -337,20 +397,14 @@ async fn a_static_member_that_goes_keeps_its_place_unless_it_goes_for_good() {
     a.owns(&[0, 1, 2, 3]);
     let second = join(&server, instance("b")).await;
     assert_eq!(second.refused().await.code, Code::InstanceInUse.to_string());
-    a.say(v1::JoinRequest {
-        leave: Some(v1::Leave::default()),
-        ..v1::JoinRequest::default()
-    });
+    a.leaves(false);
     while a.next().await.unwrap().is_some() {}
     assert_eq!(members(&server).await, ["a"]);
     // Under a new id.
     let mut b = join(&server, instance("b")).await;
     assert_eq!(b.assigned().await, [0, 1, 2, 3]);
     assert_eq!(members(&server).await, ["b"]);
-    b.say(v1::JoinRequest {
-        leave: Some(v1::Leave { for_good: true }),
-        ..v1::JoinRequest::default()
-    });
+    b.leaves(true);
     while b.next().await.unwrap().is_some() {}
     assert!(members(&server).await.is_empty());
     server.stop().await;

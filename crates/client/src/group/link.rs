@@ -293,3 +293,22 @@ impl Stream for Requests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn requests_do_not_end_when_nobody_can_say_anything_any_more() {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut requests = Requests(receiver);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut poll = || Pin::new(&mut requests).poll_next(&mut context);
+        sender.send(v1::JoinRequest::default()).unwrap();
+        drop(sender);
+        assert!(poll().is_ready());
+        assert!(poll().is_pending());
+    }
+}

@@ -225,7 +225,7 @@ impl GroupConsumer {
     }
 
     /// Hands out no more messages of a partition, until [`GroupConsumer::resume`]; it stays this
-    /// member's. Does not wait.
+    /// member's. One that goes to another member and comes back is not paused any more. Does not wait.
     ///
     /// # Errors
     /// [`Code::UnknownPartition`] when it is not read by this member.

@@ -316,7 +316,13 @@ impl Member {
             Ok(beat) => beat,
             Err(error) => {
                 debug!(group = %self.group, member = %self.id, %error, "a member was refused");
-                let failure = self.api.refusal(&self.group, error).await;
+                let failure = match self.api.refusal(&self.group, error).await {
+                    // It was a member before the group was forgotten.
+                    failure if failure.code() == Code::UnknownGroup => {
+                        GroupError::UnknownMember.into()
+                    }
+                    failure => failure,
+                };
                 return Err(failure.field("group", &self.group).into());
             }
         };
@@ -393,7 +399,9 @@ impl Member {
             },
             Ok(_) => End::Done,
             // It is out already, which is what it wants.
-            Err(GroupRequestError::Group(GroupError::UnknownMember)) => End::Done,
+            Err(GroupRequestError::Group(
+                GroupError::UnknownMember | GroupError::GroupNotFound,
+            )) => End::Done,
             Err(error) => Failure::from(error).field("group", &self.group).into(),
         }
     }
