@@ -210,7 +210,10 @@ class KafkaPythonMember(Member, kafka.ConsumerRebalanceListener):
         self.lost([tuple(partition) for partition in revoked])
 
     def poll(self):
-        polled = ask(lambda: self.consumer.poll(POLL_MS, max_records=500))
+        # A poll that ends in the moment in which the library has joined leaves it outside for good: it
+        # heartbeats no more and does not join again. So it gets long polls to join in.
+        wait = 3 * POLL_MS if self.held else 30 * POLL_MS
+        polled = ask(lambda: self.consumer.poll(wait, max_records=500))
         return [
             (message.topic, message.partition, message.offset)
             for messages in polled.values()
