@@ -328,6 +328,28 @@ async fn paused_partitions_keep_silent_and_go_on_where_they_were() {
 }
 
 #[tokio::test]
+async fn an_end_that_was_found_stays_where_it_was_over_a_pause() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, client) = start(dir.path(), LONG).await;
+    create(&client, "t", 1).await;
+    fill(&client, "t", 1, 0, 4).await;
+    let late = builder(&client).from(Position::End);
+    let mut consumer = late.build().await.unwrap();
+    let p0 = PartitionId(0);
+    while consumer.position("t", p0).is_none() {
+        let early = timeout(Duration::from_millis(1), consumer.next()).await;
+        assert!(early.is_err(), "{early:?}");
+    }
+    assert_eq!(consumer.position("t", p0), Some(Offset(4)));
+    consumer.pause("t", p0).unwrap();
+    fill(&client, "t", 1, 4, 2).await;
+    consumer.resume("t", p0).unwrap();
+    assert_eq!(message(&mut consumer).await.offset, Offset(4));
+    assert_eq!(consumer.position("t", p0), Some(Offset(5)));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn seeking_starts_the_account_anew_and_bad_places_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let (server, client) = start(dir.path(), LONG).await;

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use sapwood_model::{Code, PartitionId};
+use sapwood_model::{Code, Offset, PartitionId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 
@@ -199,6 +199,13 @@ impl GroupConsumer {
     /// [`GroupEvent::Assigned`] or whose messages may come, paused ones included.
     pub fn assigned(&self) -> Vec<TopicPartition> {
         self.reading.assigned()
+    }
+
+    /// The offset behind the last message of a partition that was handed out, or where it begins; `None`
+    /// when that is not known yet, or the partition is not read by this member.
+    pub fn position(&self, topic: &str, partition: PartitionId) -> Option<Offset> {
+        let partition = TopicPartition::new(topic, partition);
+        self.reading.position(&partition)
     }
 
     /// Commits what is acknowledged: of each partition the offset behind the last message below which all

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use sapwood_model::{Code, PartitionId};
+use sapwood_model::{Code, Offset, PartitionId};
 use tokio::time::{Instant, Sleep};
 use tokio_stream::Stream;
 
@@ -63,6 +63,18 @@ impl Reading {
         let mut assigned: Vec<_> = self.partitions.keys().cloned().collect();
         assigned.sort_unstable();
         assigned
+    }
+
+    /// The offset behind the last message, or where to begin, if that is known.
+    pub(super) fn position(&self, partition: &TopicPartition) -> Option<Offset> {
+        let place = self.partitions.get(partition)?;
+        let read = self
+            .consumer
+            .position(&partition.topic, partition.partition);
+        read.or(match place.next {
+            Position::Offset(offset) => Some(offset),
+            _ => None,
+        })
     }
 
     /// Reads a partition from now on.
