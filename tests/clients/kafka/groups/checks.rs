@@ -165,38 +165,40 @@ impl Scene<'_> {
     }
 
     /// A static member goes and comes back within its session, and nobody else notices.
+    ///
+    /// It is not the leader: franz-go, when it comes back as one, thinks the assignment over and asks for
+    /// a rebalance if it would share otherwise now, with Apache Kafka too.
     fn restart_a_static_member(self) -> Turned {
         for attempt in 0..3 {
             let topic = format!("static-{}-{attempt}", self.name);
             shared::create(self.settings, &topic, PARTITIONS);
             shared::write(self.settings, &topic, BATCH);
             let mut members = self.members(&format!("static-{attempt}"));
-            for instance in ["one", "two"] {
-                members.start(self.member(&topic, &topic, &["--instance", instance]));
-            }
+            let member = |instance| self.member(&topic, &topic, &["--instance", instance]);
+            members.start(member("leader"));
             if let Some(reason) = members.not_available(0) {
                 return Err(reason);
             }
             let ends = shared::ends(self.settings, &topic);
-            members.wait("an even share", PATIENCE, |all| {
-                have_halves(all) && Account::of(all).covers(&ends)
-            });
+            members.wait("all of it", PATIENCE, |all| Account::of(all).covers(&ends));
+            members.start(member("other"));
+            members.wait("an even share", PATIENCE, have_halves);
             members.wait_for_quiet(QUIET);
-            let (held, told) = members.ask(|all| (all[0].held.clone(), all[1].assignments));
+            let (held, told) = members.ask(|all| (all[1].held.clone(), all[0].assignments));
             let left = Instant::now();
-            members.close(&[0]);
-            members.start(self.member(&topic, &topic, &["--instance", "one"]));
+            members.close(&[1]);
+            members.start(member("other"));
             members.wait("partitions", PATIENCE, |all| !all[2].held.is_empty());
             let away = left.elapsed();
             let kept = shared::committed(self.settings, &topic);
             shared::write(self.settings, &topic, BATCH);
             members.wait("records", PATIENCE, |all| all[2].reads_all_it_holds(0));
-            let (again, others_told) = members.ask(|all| (all[2].held.clone(), all[1].assignments));
+            let (again, others_told) = members.ask(|all| (all[2].held.clone(), all[0].assignments));
             for place in &again {
                 let first = members.ask(|all| all[2].first_of(place, 0));
                 assert_eq!(first.as_ref(), kept.get(place), "{place:?}");
             }
-            self.finish(&mut members, &[1, 2], &topic, &topic);
+            self.finish(&mut members, &[0, 2], &topic, &topic);
             if away < SESSION {
                 assert_eq!(again, held, "{}: other partitions", self.about("static"));
                 assert_eq!(told, others_told, "{}: a rebalance", self.about("static"));
