@@ -184,7 +184,8 @@ async fn what_cannot_be_is_refused_with_a_reason() {
             "INVALID_REQUEST",
         ),
         (with(|request| request.member_epoch = -3), "INVALID_REQUEST"),
-        (with(|request| request.member_epoch = -2), "INVALID_REQUEST"),
+        // It is no static member.
+        (stay("one", -2, None), "INVALID_REQUEST"),
         (
             with(|request| request.server_assignor = Some("best".to_owned())),
             "UNSUPPORTED_ASSIGNOR",
