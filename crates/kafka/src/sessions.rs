@@ -75,6 +75,8 @@ pub(crate) struct Session {
     by_order: BTreeMap<u64, Entry>,
     orders: HashMap<PartitionKey, u64>,
     next_order: u64,
+    /// Whether the last fetch found records at once.
+    is_busy: bool,
 }
 
 /// What a request says about sessions and partitions.
@@ -196,6 +198,7 @@ impl Sessions {
             by_order: BTreeMap::new(),
             orders: HashMap::new(),
             next_order: 0,
+            is_busy: false,
         };
         for (key, wanted) in request.partitions {
             session.want(key, wanted);
@@ -345,6 +348,29 @@ impl Lease {
         entries
             .map(|entry| (entry.key.clone(), entry.wanted))
             .collect()
+    }
+
+    /// As [`Lease::partitions`], those for which `is_idle` does not hold.
+    pub(crate) fn partitions_with_news(
+        &self,
+        is_idle: impl Fn(&Entry) -> bool,
+    ) -> Vec<(PartitionKey, Wanted)> {
+        let entries = self.session().by_order.values();
+        entries
+            .filter(|entry| !is_idle(entry))
+            .map(|entry| (entry.key.clone(), entry.wanted))
+            .collect()
+    }
+
+    /// Whether the fetch before found records at once, so that this one probably does.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.session().is_busy
+    }
+
+    /// Notes whether this fetch found records at once.
+    pub(crate) fn set_busy(&mut self, is_busy: bool) {
+        let session = self.session.as_mut().expect("it is there until the end");
+        session.is_busy = is_busy;
     }
 
     /// Notes what the client is told about a partition; says what it was told before.

@@ -18,12 +18,12 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use sapwood_kafka_wire::messages::FetchRequest;
+use sapwood_kafka_wire::messages::{FetchRequest, FetchRequestTopic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use support::{
-    Server, batch,
-    client::{fetch, frame, produce},
+    Client, Server, batch,
+    client::{fetch, frame, from, produce, produce_to},
     until,
 };
 
@@ -106,6 +106,62 @@ async fn a_produce_allocates_nothing_for_a_record() {
     let many = allocations_of_a_produce(&server, 8_000).await;
     println!("allocations of a produce request: {few} with 100 records, {many} with 8,000");
     assert_eq!(few, many);
+}
+
+/// What a fetch takes of this thread, on which client and broker run, while one of 1,001 partitions is
+/// written to; the median of many. The first is of a session, the second names all partitions.
+async fn costs_of_fetches(client: &mut Client) -> (Duration, Duration) {
+    const BUSY: i32 = 1000;
+    let wanted = |session: (i32, i32), partitions| FetchRequest {
+        session_id: session.0,
+        session_epoch: session.1,
+        topics: vec![FetchRequestTopic {
+            topic: "t".to_owned(),
+            partitions,
+            ..FetchRequestTopic::default()
+        }],
+        ..fetch("t", 0)
+    };
+    let all = |offset| {
+        let idle = (0..BUSY).map(|partition| from(partition, 0));
+        idle.chain([from(BUSY, offset)]).collect()
+    };
+    let id = client.ask(12, &wanted((0, 0), all(0))).await.session_id;
+    assert_ne!(id, 0);
+    let mut costs = (Vec::new(), Vec::new());
+    let time = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+    for round in 0..100 {
+        let record = produce_to("t", BUSY, batch(&["x"]));
+        assert_eq!(client.produce_as(9, &record).await.error_code, 0);
+        let offset = i64::from(round);
+        for (session, partitions, costs, told) in [
+            ((id, round + 1), vec![from(BUSY, offset)], &mut costs.0, 1),
+            ((0, -1), all(offset), &mut costs.1, 1001),
+        ] {
+            let request = wanted(session, partitions);
+            let began = time();
+            let response = client.ask(12, &request).await;
+            costs.push(time() - began);
+            assert_eq!(response.responses[0].partitions.len(), told);
+        }
+    }
+    costs.0.sort_unstable();
+    costs.1.sort_unstable();
+    (costs.0[50], costs.1[50])
+}
+
+#[tokio::test]
+async fn partitions_of_a_session_that_are_idle_cost_little_beside_one_that_is_busy() {
+    let _alone = ALONE.lock().await;
+    let server = Server::start().await;
+    let configs = [("durability", "os")];
+    server.create_with("t", 1001, &configs).await;
+    let mut client = server.connect().await;
+    let (session, full) = costs_of_fetches(&mut client).await;
+    println!(
+        "a fetch of 1,000 idle partitions and a busy one: {session:?} in a session, {full:?} without"
+    );
+    assert!(session * 2 < full, "{session:?}, {full:?}");
 }
 
 /// A connection that has done something and does nothing more. Its own side takes no heap.

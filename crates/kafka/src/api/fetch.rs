@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sapwood_broker::{
-    Bounds, Fetch, FetchError, FetchPartition, Fetched, FetchedPartition, TopicRef,
+    Bounds, Fetch, FetchError, FetchPartition, Fetched, FetchedPartition, PartitionLeader, TopicRef,
 };
 use sapwood_kafka_wire::{
     Reader, Uuid,
@@ -25,11 +25,13 @@ use crate::{
     convert::{leader_epoch, partition_id, wire_epoch, wire_offset},
     dispatch::{Answer, Reply},
     errors::{AsKafka, ErrorCode},
-    sessions::{Answers, Lease, PartitionKey, Plan, Request, Told, TopicKey, Wanted},
+    sessions::{Answers, Entry, Lease, PartitionKey, Plan, Request, Told, TopicKey, Wanted},
 };
 
 /// From this version on topics are named by id.
 const TOPIC_IDS_FROM: i16 = 13;
+/// A fetch that found records within this time found them at once.
+const BUSY: Duration = Duration::from_millis(10);
 /// `isolation_level` of readers that want committed records only.
 const READ_COMMITTED: i8 = 1;
 
@@ -65,9 +67,16 @@ async fn answer(context: Context, request: FetchRequest) -> Result<Answer, Disco
     let begun = shared
         .sessions
         .begin(request, machine.clock.elapsed(), machine.entropy.u64());
-    let (partitions, mut lease) = match begun {
-        Ok(Plan::Full(partitions)) => (partitions, None),
-        Ok(Plan::Session(lease, answers)) => (lease.partitions(), Some((lease, answers))),
+    let mut lease = None;
+    let (partitions, results) = match begun {
+        Ok(Plan::Full(partitions)) => {
+            let results = read(&context, &partitions, &how).await;
+            (partitions, results)
+        }
+        Ok(Plan::Session(session, answers)) => {
+            let (session, answers) = lease.insert((session, answers));
+            read_session(&context, session, *answers, &how).await
+        }
         Err(code) => {
             let reason = format_args!("fetch session {id} has no request {epoch} now");
             let response = FetchResponse {
@@ -77,8 +86,7 @@ async fn answer(context: Context, request: FetchRequest) -> Result<Answer, Disco
             return Ok(Answer::from(context.encode(&response)?));
         }
     };
-    let results = read(&context, &partitions, &how).await;
-    let bytes = results.iter().map(Outcome::bytes).sum();
+    let bytes = bytes_of(&results);
     let held = shared.fetched.hold(bytes);
 
     let mut response = Builder::new(context.version());
@@ -232,6 +240,61 @@ impl Outcome {
             Self::Failed(code, error) => failed(context.refuse(code, &error)),
         }
     }
+}
+
+fn bytes_of(outcomes: &[Outcome]) -> usize {
+    outcomes.iter().map(Outcome::bytes).sum()
+}
+
+/// Reads what a session has. While its client is behind, partitions at whose end it is are passed over
+/// with a look at their ends; when it has caught up, all have to be waited for anyway.
+async fn read_session(
+    context: &Context,
+    lease: &mut Lease,
+    answers: Answers,
+    how: &How,
+) -> (Vec<(PartitionKey, Wanted)>, Vec<Outcome>) {
+    if answers == Answers::Changes && lease.is_busy() {
+        let at_once = How {
+            wait: Duration::ZERO,
+            ..*how
+        };
+        let news = lease.partitions_with_news(|entry| is_idle(context, entry));
+        let outcomes = read(context, &news, &at_once).await;
+        if bytes_of(&outcomes) >= how.bytes_min.max(1) {
+            return (news, outcomes);
+        }
+    }
+    let began = context.broker().environment().clock.elapsed();
+    let partitions = lease.partitions();
+    let outcomes = read(context, &partitions, how).await;
+    let took = context
+        .broker()
+        .environment()
+        .clock
+        .elapsed()
+        .saturating_sub(began);
+    lease.set_busy(took < BUSY && bytes_of(&outcomes) > 0);
+    (partitions, outcomes)
+}
+
+/// Whether there is nothing to tell about a partition: nothing to read, and the ends that were told.
+fn is_idle(context: &Context, entry: &Entry) -> bool {
+    let (Some(ends), Some(partition)) = (entry.told.ends, partition_id(entry.key.partition)) else {
+        return false;
+    };
+    let (broker, topic) = (context.broker(), topic_ref(&entry.key));
+    let is_same = |bounds: Bounds| {
+        ends == (bounds.log_start, bounds.high_watermark)
+            && entry.wanted.offset == wire_offset(bounds.high_watermark)
+    };
+    let is_ours = |leader: PartitionLeader| {
+        let known = leader_epoch(entry.wanted.leader_epoch);
+        leader.online && known.is_none_or(|known| known == leader.leader_epoch)
+    };
+    entry.wanted.fetched_epoch < 0
+        && broker.bounds(topic, partition).is_ok_and(is_same)
+        && broker.leader(topic, partition).is_ok_and(is_ours)
 }
 
 /// Reads the partitions, waiting as the request says; one outcome for each.

@@ -107,6 +107,44 @@ async fn a_session_remembers_what_is_wanted_and_tells_only_what_is_new() {
 }
 
 #[tokio::test]
+async fn news_of_partitions_without_records_are_told_beside_the_records_of_others() {
+    let server = Server::start().await;
+    server.create_with("t", 3, &[]).await;
+    let mut client = server.connect().await;
+    let id = open(&mut client, &[(0, 0), (1, 0), (2, 0)]).await;
+    put(&mut client, 1).await;
+    let response = client.ask(12, &request(id, 1, &[])).await;
+    assert_eq!(said(&response), [(1, 0, 1)]);
+    // From here on there is always something to read in partition 0.
+    put(&mut client, 0).await;
+    let response = client.ask(12, &request(id, 2, &[(1, 1)])).await;
+    assert_eq!(said(&response), [(0, 0, 1)]);
+    let trimmed = server.broker.trim("t", PartitionId(1), Some(Offset(1)));
+    trimmed.await.unwrap();
+    let response = client.ask(12, &request(id, 3, &[])).await;
+    assert_eq!(said(&response), [(1, 0, 0), (0, 0, 1)]);
+    let response = client.ask(12, &request(id, 4, &[(2, 5)])).await;
+    assert_eq!(said(&response), [(2, 1, 0), (0, 0, 1)]);
+    let response = client.ask(12, &request(id, 5, &[])).await;
+    assert_eq!(said(&response), [(2, 1, 0), (0, 0, 1)]);
+    let response = client.ask(12, &request(id, 6, &[(2, 0)])).await;
+    assert_eq!(said(&response), [(2, 0, 0), (0, 0, 1)]);
+    let mut other_epoch = request(id, 7, &[(2, 0)]);
+    other_epoch.topics[0].partitions[0].current_leader_epoch = 9;
+    let response = client.ask(12, &other_epoch).await;
+    assert_eq!(said(&response), [(2, 75, 0), (0, 0, 1)]);
+    let response = client.ask(12, &request(id, 8, &[(2, 0)])).await;
+    assert_eq!(said(&response), [(2, 0, 0), (0, 0, 1)]);
+    let response = client.ask(12, &request(id, 9, &[])).await;
+    assert_eq!(said(&response), [(0, 0, 1)]);
+    let response = client.ask(12, &request(id, 10, &[(0, 1)])).await;
+    assert_eq!(said(&response), []);
+    put(&mut client, 2).await;
+    let response = client.ask(12, &request(id, 11, &[])).await;
+    assert_eq!(said(&response), [(2, 0, 1)]);
+}
+
+#[tokio::test]
 async fn partitions_come_and_go() {
     let server = Server::start().await;
     server.create_with("t", 3, &[]).await;
