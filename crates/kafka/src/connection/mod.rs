@@ -80,6 +80,7 @@ async fn run(
     let read = read_requests(shared, connection, reader, &pipeline, stop);
     let mut write = pin!(write_answers(writer, &pipeline, options));
     let end = tokio::select! {
+        // The queue relies on this order.
         biased;
         end = read => end,
         end = &mut write => return end.expect_err("it ends well only when the queue is closed"),
@@ -200,7 +201,7 @@ async fn gather(
                 return Poll::Ready(Ok(true));
             }
             if front.is_none() {
-                match pipeline.poll_next(context) {
+                match pipeline.poll_next() {
                     Poll::Ready(Some(item)) => *front = Some(item),
                     _ if !outgoing.is_empty() => return Poll::Ready(Ok(true)),
                     Poll::Ready(None) => return Poll::Ready(Ok(false)),

@@ -1,10 +1,6 @@
 //! The requests of one connection that are not answered yet, in the order in which they came.
 
-use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    task::{Context as TaskContext, Poll},
-};
+use std::{collections::VecDeque, future::poll_fn, task::Poll};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -24,10 +20,13 @@ pub(super) struct Item {
 
 /// A queue between the half of a connection that reads and the half that writes, which run in one
 /// task. Bounded by [`Pipeline::room`], which the reading half awaits before it reads.
+///
+/// Whenever the task runs, the reading half has its turn first and the writing half after it. So what
+/// is pushed is seen without a wake-up; one would run the task a second time, for nothing, and another
+/// thread of the runtime with it.
 pub(super) struct Pipeline {
     state: Mutex<State>,
     reader: AtomicWaker,
-    writer: AtomicWaker,
     requests_max: usize,
     bytes_max: usize,
 }
@@ -40,6 +39,8 @@ struct State {
     /// What they hold: answers that are encoded, and requests that are still needed.
     bytes: usize,
     closed: bool,
+    /// The reading half waits for room.
+    is_full: bool,
 }
 
 impl Pipeline {
@@ -47,7 +48,6 @@ impl Pipeline {
         Self {
             state: Mutex::default(),
             reader: AtomicWaker::new(),
-            writer: AtomicWaker::new(),
             requests_max: requests_max.max(1),
             bytes_max,
         }
@@ -57,10 +57,11 @@ impl Pipeline {
     pub(super) async fn room(&self) {
         poll_fn(|context| {
             self.reader.register(context.waker());
-            let state = self.state.lock();
-            match state.requests < self.requests_max && state.bytes < self.bytes_max {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
+            let mut state = self.state.lock();
+            state.is_full = state.requests >= self.requests_max || state.bytes >= self.bytes_max;
+            match state.is_full {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
             }
         })
         .await;
@@ -71,25 +72,21 @@ impl Pipeline {
         self.state.lock().requests == 0
     }
 
-    /// Adds the next request.
+    /// Adds the next request, on the reading half's turn.
     pub(super) fn push(&self, item: Item) {
         let mut state = self.state.lock();
         state.requests += 1;
         state.bytes += item.reply.bytes();
         state.items.push_back(item);
-        drop(state);
-        self.writer.wake();
     }
 
-    /// No request comes any more.
+    /// No request comes any more. Before the writing half's next turn.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
-        self.writer.wake();
     }
 
     /// The request whose turn it is; `Ready(None)` when there are no more.
-    pub(super) fn poll_next(&self, context: &TaskContext<'_>) -> Poll<Option<Item>> {
-        self.writer.register(context.waker());
+    pub(super) fn poll_next(&self) -> Poll<Option<Item>> {
         let mut state = self.state.lock();
         match state.items.pop_front() {
             Some(item) => {
@@ -108,8 +105,11 @@ impl Pipeline {
         let mut state = self.state.lock();
         state.requests -= requests;
         state.bytes -= bytes;
+        let waits = state.is_full;
         drop(state);
-        self.reader.wake();
+        if waits {
+            self.reader.wake();
+        }
     }
 }
 
