@@ -1,6 +1,7 @@
 //! What the rest of the broker holds of a coordinator: one host for each partition.
 
 use std::{
+    collections::VecDeque,
     fmt,
     sync::{
         Arc, Weak,
@@ -22,6 +23,8 @@ use crate::{
 
 /// How many requests wait for the task of a partition; further ones wait to get in line.
 const QUEUE_MAX: usize = 1024;
+/// How much randomness is drawn at once.
+const RANDOM_BYTES: usize = 64 * size_of::<u128>();
 
 /// The hosts of an internal topic's partitions.
 #[derive(Debug)]
@@ -136,6 +139,8 @@ pub(super) struct HostClock {
     environment: Environment,
     began: Timestamp,
     elapsed: Duration,
+    /// Random bytes that nobody has had yet.
+    random: VecDeque<u8>,
 }
 
 impl HostClock {
@@ -143,6 +148,7 @@ impl HostClock {
         Self {
             began: environment.clock.now(),
             elapsed: environment.clock.elapsed(),
+            random: VecDeque::new(),
             environment: environment.clone(),
         }
     }
@@ -157,8 +163,15 @@ impl HostClock {
         Timestamp(self.began.0.saturating_add(passed))
     }
 
-    pub(super) fn random(&self) -> u128 {
-        self.environment.entropy.u128()
+    /// Never the same again. Drawn for many events at once: each draw is a system call.
+    pub(super) fn random(&mut self) -> u128 {
+        if self.random.is_empty() {
+            let mut drawn = [0; RANDOM_BYTES];
+            self.environment.entropy.fill(&mut drawn);
+            self.random.extend(drawn);
+        }
+        let bytes = self.random.drain(..size_of::<u128>());
+        bytes.fold(0, |number, byte| number << 8 | u128::from(byte))
     }
 }
 

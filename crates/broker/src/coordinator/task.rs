@@ -264,7 +264,7 @@ impl<M: Machine> Task<M> {
     }
 
     /// What is to be done, and when that was decided.
-    fn decide(&self, event: Event<M>) -> (Timestamp, Decision<M>) {
+    fn decide(&mut self, event: Event<M>) -> (Timestamp, Decision<M>) {
         let moment = Moment {
             now: self.place.clock.now(),
             random: self.place.clock.random(),
