@@ -1,5 +1,6 @@
 //! Groups: coordinators, members of either kind, offsets, and what administrators ask.
 
+mod absurd;
 mod classic;
 mod consumer;
 mod coordinator;
