@@ -238,6 +238,10 @@ pub(crate) struct ConsumeArgs {
     /// Stop after so many records
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) count: Option<u64>,
+    /// Read as a member of this group, which commits what was printed; --from counts where it has
+    /// committed nothing
+    #[arg(short, long, value_name = "NAME", conflicts_with_all = ["partitions", "exit_at_end"])]
+    pub(crate) group: Option<String>,
     /// kcat's format: %v value, %k key, %t topic, %p partition, %o offset, %T time, %h headers
     #[arg(short, long, value_name = "FORMAT", value_parser = parse_template)]
     pub(crate) format: Option<Template>,

@@ -527,3 +527,31 @@ fn watching_prints_a_line_each_time_and_rates_from_the_second_on() {
         .run(&["group", "watch", "billing", "-i", "1ms"])
         .fails(2, "SW1001", &["100ms"]);
 }
+
+#[test]
+fn consuming_in_a_group_goes_on_where_the_group_stopped() {
+    let broker = broker();
+    broker.run(&["topic", "create", "orders", "-p", "1"]).ok();
+    write_at(&broker, "orders", 0, &[1, 2, 3, 4, 5, 6, 7]);
+    let consume = |count: &str| {
+        let consume = ["topic", "consume", "orders", "-g", "billing", "-n", count];
+        broker.run(&consume).ok().out
+    };
+    assert_eq!(consume("3"), "1\n2\n3\n");
+    assert_eq!(committed(&broker, "billing"), ["orders/0=3"]);
+    assert_eq!(consume("4"), "4\n5\n6\n7\n");
+    assert_eq!(committed(&broker, "billing"), ["orders/0=7"]);
+    let members = describe(&broker, "billing")["members"].clone();
+    assert_eq!(members, Value::Array(Vec::new()), "it has left");
+}
+
+#[test]
+fn a_group_shares_partitions_so_a_member_cannot_choose_or_know_the_end() {
+    let broker = broker();
+    broker.run(&["topic", "create", "orders", "-p", "1"]).ok();
+    for more in [&["-p", "0"][..], &["-e"], &["--from", "1..3"]] {
+        let consume = ["topic", "consume", "orders", "-g", "billing"];
+        let done = broker.run(&[&consume, more].concat());
+        assert_eq!(done.code, Some(2), "{more:?}: {}", done.err);
+    }
+}

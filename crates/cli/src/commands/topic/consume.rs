@@ -11,7 +11,7 @@ use sapwood_client::{
 };
 use sapwood_model::{Code, PartitionId};
 
-use super::destroy::chosen;
+use super::{consume_in_group, destroy::chosen};
 use crate::{
     args::topic::ConsumeArgs,
     console::Console,
@@ -32,6 +32,11 @@ pub(super) async fn run(client: Client, args: ConsumeArgs, console: &Console) ->
     let (form, position) = console.form_and_position();
     let form = record_form(form, args.format.clone())?;
     let range = range(args.from, position)?;
+    if let Some(group) = &args.group {
+        let from = consume_in_group::from(range)?;
+        let printer = Printer::new(form)?;
+        return consume_in_group::run(&client, group, &args, from, printer, console).await;
+    }
     let interrupt = Interrupt::listen();
     let admin = client.admin();
     let topic = admin.describe_topic(&args.topic).await?.topic;
@@ -48,23 +53,10 @@ pub(super) async fn run(client: Client, args: ConsumeArgs, console: &Console) ->
         });
     }
     let consumer = builder.build().await?;
-    let out = std::io::stdout().as_fd().try_clone_to_owned();
-    let out = out.map_err(|error| io_failed(&error, "cannot use standard output"))?;
-    let mut printer = Printer {
-        out: File::from(out),
-        buffer: Vec::with_capacity(2 * WRITE_BYTES),
-        writer: RecordWriter::new(form),
-        records: 0,
-    };
+    let mut printer = Printer::new(form)?;
     let started = Instant::now();
     let failed = pump(consumer, &mut printer, args.count, interrupt).await?;
-    if console.shows_progress() {
-        note(&format!(
-            "{} in {:.2} s",
-            counted(printer.records, "record"),
-            started.elapsed().as_secs_f64()
-        ));
-    }
+    printer.sum_up(started, console);
     match failed {
         None => Ok(Exit::Ok),
         Some(failure) if printer.records > 0 => Err(failure.exit(Exit::Partial).into()),
@@ -184,7 +176,7 @@ async fn pump(
     Ok(failed)
 }
 
-fn failed_on(error: &Error) -> Failure {
+pub(super) fn failed_on(error: &Error) -> Failure {
     let failure = Failure::from(error);
     match error.code() {
         Code::OffsetOutOfRange => {
@@ -202,19 +194,46 @@ fn ends_all(error: &Error) -> bool {
 }
 
 /// Gathers and writes.
-struct Printer {
+pub(super) struct Printer {
     out: File,
     buffer: Vec<u8>,
     writer: RecordWriter,
-    records: u64,
+    pub(super) records: u64,
 }
 
 impl Printer {
-    fn begin(&mut self) {
+    fn new(form: RecordForm) -> Outcome<Self> {
+        let out = std::io::stdout().as_fd().try_clone_to_owned();
+        let out = out.map_err(|error| io_failed(&error, "cannot use standard output"))?;
+        Ok(Self {
+            out: File::from(out),
+            buffer: Vec::with_capacity(2 * WRITE_BYTES),
+            writer: RecordWriter::new(form),
+            records: 0,
+        })
+    }
+
+    /// How many records there were, for people.
+    pub(super) fn sum_up(&self, started: Instant, console: &Console) {
+        if console.shows_progress() {
+            note(&format!(
+                "{} in {:.2} s",
+                counted(self.records, "record"),
+                started.elapsed().as_secs_f64()
+            ));
+        }
+    }
+
+    /// Whether everything so far was written.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    pub(super) fn begin(&mut self) {
         self.writer.begin(&mut self.buffer);
     }
 
-    fn print(&mut self, message: &Message) -> Outcome<()> {
+    pub(super) fn print(&mut self, message: &Message) -> Outcome<()> {
         let view = RecordView {
             topic: &message.topic,
             partition: message.partition.0,
@@ -233,12 +252,12 @@ impl Printer {
         }
     }
 
-    fn end(&mut self) -> Outcome<()> {
+    pub(super) fn end(&mut self) -> Outcome<()> {
         self.writer.end(&mut self.buffer);
         self.flush()
     }
 
-    fn flush(&mut self) -> Outcome<()> {
+    pub(super) fn flush(&mut self) -> Outcome<()> {
         let written = self.out.write_all(&self.buffer);
         self.buffer.clear();
         // One huge record does not keep its memory.

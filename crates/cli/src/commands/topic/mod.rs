@@ -2,6 +2,7 @@
 
 mod alter;
 mod consume;
+mod consume_in_group;
 mod create;
 mod destroy;
 mod produce;
