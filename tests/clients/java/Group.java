@@ -25,7 +25,6 @@ import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.RebalanceInProgressException;
 import org.apache.kafka.common.errors.RetriableException;
-import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
@@ -158,7 +157,7 @@ public final class Group {
         while (!closing) {
             try {
                 take(consumer.poll(POLL));
-            } catch (WakeupException | RetriableException goesOn) {
+            } catch (RetriableException goesOn) {
                 continue;
             }
             if (uncommitted >= options.commitEvery) {
@@ -179,8 +178,8 @@ public final class Group {
         } catch (IOException ended) {
             // Nobody can say it any more.
         }
+        // A poll is short; to wake it up could hit the commit or the close that follow it.
         closing = true;
-        consumer.wakeup();
     }
 
     private void subscribe() {
@@ -220,8 +219,6 @@ public final class Group {
         Map<TopicPartition, OffsetAndMetadata> offsets = new HashMap<>();
         read.forEach((partition, offset) -> offsets.put(partition, new OffsetAndMetadata(offset)));
         try {
-            consumer.commitSync(offsets);
-        } catch (WakeupException closes) {
             consumer.commitSync(offsets);
         } catch (CommitFailedException | RebalanceInProgressException | RetriableException goesOn) {
             return;

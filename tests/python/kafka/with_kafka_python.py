@@ -1,6 +1,7 @@
 """The checks with kafka-python."""
 
 import re
+import time
 
 import kafka
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
@@ -196,10 +197,14 @@ class KafkaPythonMember(Member, kafka.ConsumerRebalanceListener):
             reconnect_backoff_max_ms=500,
             bootstrap_timeout_ms=SECONDS * 1000,
         )
-        if options.regex:
-            self.consumer.subscribe(pattern=options.topic, listener=self)
+        self.held_at = time.monotonic()
+        self.subscribe()
+
+    def subscribe(self):
+        if self.options.regex:
+            self.consumer.subscribe(pattern=self.options.topic, listener=self)
         else:
-            self.consumer.subscribe([options.topic], listener=self)
+            self.consumer.subscribe([self.options.topic], listener=self)
 
     def on_partitions_assigned(self, assigned):
         self.assigned(tuple(partition) for partition in assigned)
@@ -211,8 +216,15 @@ class KafkaPythonMember(Member, kafka.ConsumerRebalanceListener):
 
     def poll(self):
         # A poll that ends in the moment in which the library has joined leaves it outside for good: it
-        # heartbeats no more and does not join again. So it gets long polls to join in.
+        # heartbeats no more and does not join again by itself. So it gets long polls to join in, and is
+        # told to join again when it has had nothing for long.
         wait = 3 * POLL_MS if self.held else 30 * POLL_MS
+        if self.held:
+            self.held_at = time.monotonic()
+        elif time.monotonic() > self.held_at + SESSION_MS / 1000:
+            self.consumer.unsubscribe()
+            self.subscribe()
+            self.held_at = time.monotonic()
         polled = ask(lambda: self.consumer.poll(wait, max_records=500))
         return [
             (message.topic, message.partition, message.offset)
