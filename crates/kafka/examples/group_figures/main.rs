@@ -7,7 +7,8 @@
 //! `FIGURE` is one of
 //! - `settle`: a group of 100 members over 1,000 partitions, into which a member comes and from which
 //!   it goes: how long that takes from the last message that members have to send;
-//! - `beats`: 1,000 members that stay, with the usual intervals: the broker's processor time;
+//! - `beats`: 1,000 members that stay, with the usual intervals: the broker's processor time, and that
+//!   of a server that only sends back what it gets;
 //! - `commits`: 64 connections that commit, each waiting for its answer; as fast as they can, and at
 //!   20,000 a second: the broker's processor time;
 //! - `replay`: a million records for 100,000 keys, read at the start;
@@ -34,7 +35,11 @@ use std::{
 use sapwood_kafka_wire::messages::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
 
 use client::{Classic, Client, Consumer};
 use server::Server;
@@ -55,11 +60,12 @@ async fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let figure = arguments.next().ok_or("name a figure")?;
     let directory = arguments.next().unwrap_or_default();
-    if figure != "others" && directory.is_empty() {
+    if !["others", "echo"].contains(&figure.as_str()) && directory.is_empty() {
         return Err("name an empty folder".into());
     }
     match figure.as_str() {
         "serve" => server::serve(&directory).await,
+        "echo" => server::echo().await,
         "settle" => settle(&Server::start(&directory).await?).await,
         "beats" => beats(&Server::start(&directory).await?).await,
         "commits" => commits(&Server::start(&directory).await?).await,
@@ -223,7 +229,34 @@ async fn beats(server: &Server) -> Result<(), Failure> {
         "classic: 1,000 members every 3 s, {:.2} % of a core",
         cores.await? * 100.0
     );
+    for seconds in [5, 3] {
+        println!(
+            "the same from a server that only sends back what it gets, every {seconds} s: {:.2} %",
+            echoes(Duration::from_secs(seconds)).await? * 100.0
+        );
+    }
     Ok(())
+}
+
+/// What a thousand connections cost that send something now and then, in cores: the part of a heartbeat
+/// that is the machine's.
+async fn echoes(interval: Duration) -> Result<f64, Failure> {
+    const CONNECTIONS: usize = 1_000;
+    const HEARTBEAT_BYTES: usize = 80;
+    let server = Server::start_echo().await?;
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let stream = TcpStream::connect(&server.address).await?;
+        stream.set_nodelay(true)?;
+        connections.push(stream);
+    }
+    let beat = |mut stream: TcpStream| async move {
+        let mut bytes = [7; HEARTBEAT_BYTES];
+        stream.write_all(&bytes).await?;
+        stream.read_exact(&mut bytes).await?;
+        Ok((stream, false))
+    };
+    steady(&server, connections, interval, beat).await
 }
 
 /// Has everybody do something in each interval, one after the other; says how many cores that takes

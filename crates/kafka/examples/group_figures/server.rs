@@ -13,7 +13,12 @@ use sapwood_broker::{
 };
 use sapwood_kafka::{ConnectionInfo, Kafka, KafkaOptions};
 use sapwood_model::{Offset, PartitionId, TopicName, TopicPartition};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::watch,
+    task::JoinSet,
+};
 
 use crate::{Failure, PARTITIONS, TOPIC};
 
@@ -31,8 +36,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(directory: &str) -> Result<Self, Failure> {
+        Self::run(&["serve", directory])
+    }
+
+    /// What only sends back what it gets.
+    pub(crate) async fn start_echo() -> Result<Self, Failure> {
+        Self::run(&["echo"])
+    }
+
+    fn run(arguments: &[&str]) -> Result<Self, Failure> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["serve", directory])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -86,6 +100,31 @@ pub(crate) async fn serve(directory: &str) -> Result<(), Failure> {
             };
             let (kafka, stop) = (kafka.clone(), stop.subscribe());
             tokio::spawn(async move { kafka.serve_connection(stream, info, stop).await });
+        }
+    };
+    let ends = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
+    tokio::select! {
+        failed = accept => failed,
+        _ = ends => Ok(()),
+    }
+}
+
+/// Sends back what it gets until the input ends: the least that a server of connections can cost.
+pub(crate) async fn echo() -> Result<(), Failure> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    let accept = async {
+        loop {
+            let (mut stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            tokio::spawn(async move {
+                let mut bytes = [0; 512];
+                while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+                    if stream.write_all(&bytes[..count]).await.is_err() {
+                        break;
+                    }
+                }
+            });
         }
     };
     let ends = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
