@@ -32,6 +32,7 @@ const MAPPABLE: [u64; 3] = [
 
 /// One `pwritev` takes at most this many buffers (`IOV_MAX`).
 const BUFFERS_PER_WRITE_MAX: usize = 1024;
+const BUFFERS_FEW: usize = 4;
 
 /// The file system of the machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -246,8 +247,19 @@ pub(crate) fn write_all_vectored(
     mut position: u64,
 ) -> io::Result<()> {
     for group in bufs.chunks(BUFFERS_PER_WRITE_MAX) {
-        let mut slices: Vec<IoSlice<'_>> = group.iter().map(|buf| IoSlice::new(buf)).collect();
-        let mut rest = slices.as_mut_slice();
+        let slices = group.iter().map(|buf| IoSlice::new(buf));
+        // A batch is few, and gets by without an allocation.
+        let mut few = [IoSlice::new(&[]); BUFFERS_FEW];
+        let mut many = Vec::new();
+        let mut rest = if group.len() > BUFFERS_FEW {
+            many.extend(slices);
+            many.as_mut_slice()
+        } else {
+            for (place, slice) in few.iter_mut().zip(slices) {
+                *place = slice;
+            }
+            &mut few[..group.len()]
+        };
         // Drops leading empty buffers, so that a count of 0 below always means that nothing went in.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
