@@ -4,10 +4,10 @@
 #
 #   tools/kafka-cost.sh [DIRECTORY]      a folder on the disk to measure; default: a temporary one
 #
-# Prints, for each run, the rate and the processor time of the server for a million records. Where the
-# host hands out memory on first touch and takes it back when it is free, keeping bytes costs more than
-# everything that is done with them: compare with what `dd` takes to copy the same bytes to a file, which
-# is printed too, and take the best of the runs.
+# Prints, for each run, the rate and the processor time of the server for a million records, and the same
+# for a listener that only answers and for one that also writes the bytes into a file. Where the host
+# hands out memory on first touch and takes it back when it is free, keeping bytes costs more than
+# everything that is done with them: compare a run with the listeners beside it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,11 +30,14 @@ bin=${CARGO_TARGET_DIR:-target}/release
 broker=$!
 "$bin/examples/null_listener" 127.0.0.1:29192 >/dev/null &
 null=$!
-pids=("$broker" "$null")
+mkdir "$folder/kept"
+"$bin/examples/null_listener" 127.0.0.1:29292 "$folder/kept" >/dev/null &
+keep=$!
+pids=("$broker" "$null" "$keep")
 until curl -sf http://127.0.0.1:29644/readyz >/dev/null; do sleep 0.1; done
 
 # Processor seconds of a process, user and kernel.
-cpu() { awk -v ticks="$(getconf CLK_TCK)" '{ print ($14 + $15) / ticks }' "/proc/$1/stat"; }
+cpu() { cat /proc/"$1"/task/*/schedstat | awk '{ sum += $1 } END { printf "%.6f", sum / 1e9 }'; }
 
 # Runs a command and says what it cost a server: NAME PID RECORDS COMMAND...
 cost() {
@@ -66,18 +69,15 @@ measure() { # BYTES RECORDS
         >"$file"
     for _ in $(seq "$runs"); do
         cost "null-$bytes" "$null" "$records" produce 29192 t "$file"
+        cost "keep-$bytes" "$keep" "$records" produce 29292 t "$file"
+        rm -f "$folder"/kept/*
         cost "produce-$bytes" "$broker" "$records" produce 29092 "t$bytes" "$file"
         cost "consume-$bytes" "$broker" "$records" consume "t$bytes" "$records"
         "$bin/sapwood" topic delete "t$bytes" --yes -q -b 127.0.0.1:29092
     done
-    # Into memory that was used a moment ago, and into more of it, with both copies kept.
-    local TIMEFORMAT copy
-    for copy in used fresh; do
-        TIMEFORMAT="dd-$bytes ($copy memory): %S CPU s in the kernel for $records records"
-        time dd if="$file" of="$folder/copy-$copy" bs=1M status=none
-    done
-    rm -f "$file" "$folder"/copy-*
+    rm -f "$file"
 }
 
-measure 1024 500000
-measure 100 5000000
+measure 1024 "$((${MIB:-480} * 1024))"
+measure 100 "$((${MIB:-480} * 10000))"
+

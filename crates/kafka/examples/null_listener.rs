@@ -1,14 +1,22 @@
-//! A Kafka listener that keeps nothing: what a load generator can do at best.
+//! A Kafka listener that does next to nothing: what a load generator can do at best.
 //!
 //! It answers ApiVersions, Metadata, InitProducerId and Produce as soon as they have come, and drops
 //! the records unread. A broker's rate against this one's is what the broker costs; without it, a
-//! slow generator looks like a slow broker.
+//! slow generator looks like a slow broker. With a folder it writes the records into a fresh file for
+//! each connection, unread as well: what bytes cost that are only kept, and nobody could find again.
 //!
 //! ```text
-//! cargo run --release -p sapwood-kafka --example null_listener -- 127.0.0.1:9192
+//! cargo run --release -p sapwood-kafka --example null_listener -- 127.0.0.1:9192 [FOLDER]
 //! ```
 
-use std::{error::Error, io, net::SocketAddr};
+use std::{
+    error::Error,
+    fs::File,
+    io,
+    net::SocketAddr,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
 
 use bytes::{Bytes, BytesMut};
 use sapwood_kafka_wire::{
@@ -31,22 +39,44 @@ const FRAME_BYTES_MAX: usize = 100 << 20;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let address = std::env::args().nth(1);
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next();
     let address = address.unwrap_or_else(|| "127.0.0.1:9192".to_owned());
+    let folder = arguments.next().map(PathBuf::from);
     let listener = TcpListener::bind(address).await?;
     let local = listener.local_addr()?;
-    println!("answering on {local}; nothing is kept");
+    println!("answering on {local}");
     loop {
-        let (stream, _) = listener.accept().await?;
+        let (stream, peer) = listener.accept().await?;
+        let file = folder
+            .as_ref()
+            .map(|folder| folder.join(peer.port().to_string()));
         tokio::spawn(async move {
             // A client that hangs up ends its connection, whichever way it does.
-            let _ = serve(stream, local).await;
+            let _ = serve(stream, local, file.as_deref()).await;
         });
     }
 }
 
-async fn serve(mut stream: TcpStream, local: SocketAddr) -> Result<(), Box<dyn Error>> {
+/// Where the records of a connection go.
+struct Kept {
+    file: File,
+    bytes: u64,
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    local: SocketAddr,
+    file: Option<&Path>,
+) -> Result<(), Box<dyn Error>> {
     stream.set_nodelay(true)?;
+    let mut kept = match file {
+        Some(path) => Some(Kept {
+            file: File::create(path)?,
+            bytes: 0,
+        }),
+        None => None,
+    };
     // One buffer for all requests of the connection, so that the kernel's copy is all that is done.
     let mut frame = BytesMut::new();
     loop {
@@ -59,14 +89,18 @@ async fn serve(mut stream: TcpStream, local: SocketAddr) -> Result<(), Box<dyn E
         }
         stream.read_exact(&mut frame[..length]).await?;
         let bytes = frame.split().freeze();
-        let answer = answer(bytes.slice(..length), local)?;
+        let answer = answer(bytes.slice(..length), local, kept.as_mut())?;
         // Nothing holds a slice of it any more: the buffer is used again.
         frame = bytes.try_into_mut().unwrap_or_default();
         stream.write_all(&answer).await?;
     }
 }
 
-fn answer(frame: Bytes, local: SocketAddr) -> Result<Vec<u8>, Box<dyn Error>> {
+fn answer(
+    frame: Bytes,
+    local: SocketAddr,
+    kept: Option<&mut Kept>,
+) -> Result<Vec<u8>, Box<dyn Error>> {
     let mut reader = Reader::new(frame);
     let header = RequestHeader::decode(&mut reader)?;
     let version = header.api_version;
@@ -92,6 +126,9 @@ fn answer(frame: Bytes, local: SocketAddr) -> Result<Vec<u8>, Box<dyn Error>> {
         }
         ProduceRequest::KEY => {
             let request: ProduceRequest = decode_body(reader, version)?;
+            if let Some(kept) = kept {
+                keep(&request, kept)?;
+            }
             encode(header.correlation_id, version, &produced(request))
         }
         key => Err(format!("API {key} is not answered here").into()),
@@ -152,6 +189,18 @@ fn metadata(request: MetadataRequest, local: SocketAddr) -> MetadataResponse {
             .collect(),
         ..MetadataResponse::default()
     }
+}
+
+fn keep(request: &ProduceRequest, kept: &mut Kept) -> io::Result<()> {
+    let partitions = request
+        .topic_data
+        .iter()
+        .flat_map(|topic| &topic.partition_data);
+    for records in partitions.filter_map(|partition| partition.records.as_ref()) {
+        kept.file.write_all_at(records, kept.bytes)?;
+        kept.bytes += records.len() as u64;
+    }
+    Ok(())
 }
 
 fn produced(request: ProduceRequest) -> ProduceResponse {
