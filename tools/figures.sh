@@ -19,10 +19,10 @@ cargo build --release --quiet --locked --bin sapwood
 cargo build --release --quiet --locked --examples \
   -p sapwood-log -p sapwood-record -p sapwood-grpc -p sapwood-benches
 
-for example in append_limits append_segments; do
-  echo "== $example"
-  "$target/release/examples/$example" "$TMPDIR"
-done
+echo "== append_limits"
+"$target/release/examples/append_limits" "$TMPDIR"
+echo "== append_segments"
+"$target/release/examples/append_segments" "$TMPDIR" 15 128
 echo "== validate_cost"
 "$target/release/examples/validate_cost"
 echo "== produce_limit"
