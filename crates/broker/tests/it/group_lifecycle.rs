@@ -74,6 +74,7 @@ async fn whenever_the_power_fails_an_offset_belongs_to_the_topic_that_it_was_com
     let kept = create(&broker, "kept", &[]).await;
     try_commit(&broker, commit("g", &old, 5)).await;
     try_commit(&broker, commit("g", &kept, 6)).await;
+    let before = machine.fork();
     machine.disk.capture(Some(Capture::Syncs));
     broker.delete_topic("t").await.unwrap();
     create(&broker, "t", &[]).await;
@@ -85,9 +86,10 @@ async fn whenever_the_power_fails_an_offset_belongs_to_the_topic_that_it_was_com
     let mut rng = Rng::new(7);
     let mut seen = [0; 3];
     // Of what was not synced another part survives each time.
-    for captured in captured.iter().flat_map(|captured| [captured; 4]) {
+    let disks = captured.iter().map(|captured| &captured.disk);
+    for disk in disks.chain([&before.disk]).flat_map(|disk| [disk; 4]) {
         let survivor = Machine {
-            disk: captured.disk.fork(),
+            disk: disk.fork(),
             ..machine.fork()
         };
         survivor.disk.power_cut(&mut rng);
