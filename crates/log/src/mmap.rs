@@ -94,7 +94,7 @@ impl Mapping {
         self.map.as_mut_ptr()
     }
 
-    /// Whether the page cache holds a range of the mapping. Takes about 3 us a MiB.
+    /// Whether the page cache holds a range of the mapping: a system call for each 4 MiB.
     fn is_resident(&self, range: Range<u64>) -> bool {
         const PAGES_A_CALL: usize = 1024;
         let page = page_size();
