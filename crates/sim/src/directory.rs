@@ -76,6 +76,14 @@ impl DirNode {
         self.keep_some(mood, rng);
     }
 
+    /// The file system commits some of the changes on its own.
+    pub(crate) fn write_back(&mut self, rng: &mut Rng) {
+        let count = rng.below(self.changes.len() as u64 + 1) as usize;
+        for change in self.changes.drain(..count) {
+            change.apply(&mut self.durable);
+        }
+    }
+
     pub(crate) fn power_cut(&mut self, mood: Mood, rng: &mut Rng) {
         self.keep_some(mood, rng);
         self.names = self.durable.clone();

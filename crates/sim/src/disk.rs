@@ -11,9 +11,11 @@ use sapwood_log::io::{DirEntry, Disk, File, OpenMode, Space, TailKind};
 
 use crate::Rng;
 use crate::directory::InodeId;
-use crate::faults::{Capture, Stop, WriteFault};
+use crate::faults::{Capture, ReadFault, StepKind, Stop, TailSwitch, WriteFault};
 use crate::file::SimFile;
+use crate::image::SECTOR_BYTES;
 use crate::state::State;
+use crate::tally::Injected;
 
 pub(crate) type SharedState = Arc<Mutex<State>>;
 
@@ -135,6 +137,27 @@ impl SimDisk {
         self.state.lock().steps
     }
 
+    /// Reads so far: of content, through mappings too, openings of files that are there, and listings.
+    pub fn reads(&self) -> u64 {
+        self.state.lock().reads
+    }
+
+    /// Notes the kind of every step from now on.
+    pub fn record_kinds(&self) {
+        self.state.lock().kinds.get_or_insert_default();
+    }
+
+    /// Number and kind of the steps since the last call.
+    pub fn take_kinds(&self) -> Vec<(u64, StepKind)> {
+        let mut state = self.state.lock();
+        state.kinds.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What happened to this disk and to all copies of it, and of those before it.
+    pub fn injected(&self) -> Injected {
+        self.state.lock().counts.read()
+    }
+
     /// Stops the machine: that event and every call after it fail with [`Off`], until
     /// [`SimDisk::kill`] or [`SimDisk::power_cut`].
     pub fn stop_at(&self, stop: Stop) {
@@ -201,6 +224,22 @@ impl SimDisk {
         self.state.lock().faults.failing_steps.insert(step, fault);
     }
 
+    /// Read number `read` fails.
+    pub fn fail_read(&self, read: u64, fault: ReadFault) {
+        self.state.lock().faults.failing_reads.insert(read, fault);
+    }
+
+    /// From step number `step` on the disk has room for `pages` pages more than are in use then.
+    pub fn fill_at_step(&self, step: u64, pages: u64) {
+        self.state.lock().faults.filling = Some((step, pages));
+    }
+
+    /// Before about one of `every` steps the kernel writes some of what is dirty on its own, names too;
+    /// 0 for never, which is how a disk begins.
+    pub fn set_write_back(&self, every: u64) {
+        self.state.lock().write_back = every;
+    }
+
     /// The kernel writes out a file's dirty pages on its own and fails.
     ///
     /// # Errors
@@ -222,6 +261,42 @@ impl SimDisk {
     /// `NotFound`.
     pub fn make_unreadable(&self, path: &Path, range: std::ops::Range<u64>) -> io::Result<()> {
         self.state.lock().file_at(path)?.make_unreadable(&range);
+        Ok(())
+    }
+
+    /// Everything can be read again.
+    pub fn make_readable(&self) {
+        self.state.lock().make_readable();
+    }
+
+    /// Sectors of a file read as zeros from now on, in memory and on the device: nothing becomes dirty.
+    /// Beyond the end nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn zero_sectors(&self, path: &Path, sectors: std::ops::Range<u64>) -> io::Result<()> {
+        let count = sectors.end.saturating_sub(sectors.start);
+        let zeros = vec![0; (count * SECTOR_BYTES) as usize];
+        let mut state = self.state.lock();
+        let file = state.file_at(path)?;
+        file.replace_at_rest(&zeros, sectors.start * SECTOR_BYTES);
+        Ok(())
+    }
+
+    /// A sector of one file was written at the place of another one, of this or of another file: what
+    /// belongs there is gone. Beyond the end nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`.
+    pub fn misdirect(&self, from: (&Path, u64), to: (&Path, u64)) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let mut bytes = [0; SECTOR_BYTES as usize];
+        let source = state.file_at(from.0)?.cache();
+        source.read(&mut bytes, from.1 * SECTOR_BYTES);
+        let target = state.file_at(to.0)?;
+        target.replace_at_rest(&bytes, to.1 * SECTOR_BYTES);
         Ok(())
     }
 
@@ -248,6 +323,11 @@ impl SimDisk {
     /// The kernel drops all clean pages from memory. What a failed sync left readable is gone.
     pub fn drop_caches(&self) {
         self.state.lock().drop_caches();
+    }
+
+    /// Where mapped tails that are made from now on write instead of storing.
+    pub fn set_tail_switch(&self, switch: TailSwitch) {
+        self.state.lock().tail_switch = switch;
     }
 
     /// What [`Disk::tail_kind`] answers.

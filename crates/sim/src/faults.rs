@@ -26,6 +26,66 @@ pub enum Capture {
     Steps,
 }
 
+/// What a step does. Every call that changes the disk is a step of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StepKind {
+    /// A file or a directory gets its first name.
+    Make,
+    /// A positional write, of a tail too.
+    Write,
+    /// A store through a mapping.
+    Store,
+    /// A change of a file's length.
+    SetLen,
+    /// Blocks are taken ahead of what is written.
+    Allocate,
+    /// A name is changed.
+    Rename,
+    /// A name is removed.
+    Remove,
+    /// A durability event.
+    Sync,
+}
+
+impl StepKind {
+    /// Whether the step may need room that the disk does not have.
+    pub fn takes_room(self) -> bool {
+        matches!(
+            self,
+            StepKind::Make | StepKind::Write | StepKind::Allocate | StepKind::Rename
+        )
+    }
+}
+
+/// How long a read goes on failing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFault {
+    /// The next read of the same place succeeds.
+    Once,
+    /// The place stays unreadable: the first page of the read, the file that was opened, the directory
+    /// that was listed.
+    Sticky,
+}
+
+/// Where a mapped tail writes with positional writes instead of stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TailSwitch {
+    /// Below this position in the file.
+    pub below: u64,
+    /// And from this many bytes at once on.
+    pub bytes_min: usize,
+}
+
+impl Default for TailSwitch {
+    /// As the real tail has it.
+    fn default() -> TailSwitch {
+        TailSwitch {
+            below: 2 << 20,
+            bytes_min: 8 << 10,
+        }
+    }
+}
+
 /// How a step fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteFault {
@@ -50,6 +110,9 @@ pub(crate) struct Faults {
     pub(crate) stop: Option<Stop>,
     pub(crate) failing_syncs: BTreeSet<u64>,
     pub(crate) failing_steps: BTreeMap<u64, WriteFault>,
+    pub(crate) failing_reads: BTreeMap<u64, ReadFault>,
+    /// From this step on the disk has room for so many pages more.
+    pub(crate) filling: Option<(u64, u64)>,
     pub(crate) capacity_bytes: Option<u64>,
 }
 

@@ -12,7 +12,7 @@ use sapwood_log::io::{File, TailKind, TailReader, TailWriter};
 
 use crate::directory::InodeId;
 use crate::disk::SharedState;
-use crate::faults::device_error;
+use crate::faults::TailSwitch;
 
 /// A descriptor. The file stays open while it or one of its tails lives.
 #[derive(Debug)]
@@ -70,11 +70,7 @@ impl File for SimFile {
 
     fn read_at(&self, buf: &mut [u8], position: u64) -> io::Result<usize> {
         let Handle { state, life, inode } = &*self.handle;
-        state
-            .lock()
-            .file_mut(*life, *inode)?
-            .read(buf, position)
-            .ok_or_else(device_error)
+        state.lock().read(*life, *inode, buf, position)
     }
 
     fn read_resident_at(&self, buf: &mut [u8], position: u64) -> io::Result<Option<usize>> {
@@ -85,7 +81,7 @@ impl File for SimFile {
         if !file.probe(&(position..end)) {
             return Ok(None);
         }
-        file.read(buf, position).map(Some).ok_or_else(device_error)
+        state.read(*life, *inode, buf, position).map(Some)
     }
 
     fn write_at(&self, bufs: &[&[u8]], position: u64) -> io::Result<()> {
@@ -132,9 +128,11 @@ impl File for SimFile {
             end: Arc::clone(&end),
         };
         let handle = Arc::clone(&self.handle);
+        let switch = handle.state.lock().tail_switch;
         let writer = SimWriter {
             handle,
             kind,
+            switch,
             capacity,
             published: written,
             end,
@@ -147,6 +145,7 @@ impl File for SimFile {
 struct SimWriter {
     handle: Arc<Handle>,
     kind: TailKind,
+    switch: TailSwitch,
     capacity: u64,
     published: u64,
     end: Arc<AtomicU64>,
@@ -164,7 +163,16 @@ impl SimWriter {
 
 impl TailWriter for SimWriter {
     fn write(&mut self, position: u64, parts: &[&[u8]]) -> io::Result<()> {
-        check_write(position, bytes_of(parts), self.published, self.capacity)?;
+        let bytes = bytes_of(parts);
+        check_write(position, bytes, self.published, self.capacity)?;
+        let Handle { state, life, inode } = &*self.handle;
+        if self.kind == TailKind::Pwrite {
+            return state.lock().write(*life, *inode, &parts.concat(), position);
+        }
+        if position < self.switch.below && bytes >= self.switch.bytes_min {
+            let mut state = state.lock();
+            return state.write_tail(*life, *inode, &parts.concat(), position);
+        }
         let mut position = position;
         for part in parts {
             self.put(part, position)?;
@@ -199,11 +207,8 @@ impl TailReader for SimReader {
         check_read(&range, self.end())?;
         let mut bytes = vec![0; (range.end - range.start) as usize];
         let Handle { state, life, inode } = &*self.handle;
-        let count = state
-            .lock()
-            .file_mut(*life, *inode)?
-            .read(&mut bytes, range.start);
-        if count != Some(bytes.len()) {
+        let count = state.lock().read(*life, *inode, &mut bytes, range.start);
+        if !matches!(count, Ok(count) if count == bytes.len()) {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the file was cut or became unreadable under its mapping",

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The unit in which content becomes durable or is lost.
+/// The unit in which content becomes dirty.
 pub const PAGE_BYTES: u64 = 4096;
+
+/// The unit that a device writes as a whole or not at all.
+pub const SECTOR_BYTES: u64 = 512;
 
 pub(crate) type Page = Arc<[u8; PAGE_BYTES as usize]>;
 
@@ -62,6 +65,23 @@ impl Image {
             None => self.pages.remove(&number),
         };
         self.allocated.insert(number);
+    }
+
+    /// Puts the sectors of a page in place whose bits are set; the others stay.
+    pub(crate) fn set_sectors(&mut self, number: u64, page: Option<&Page>, sectors: u8) {
+        const SECTOR: usize = SECTOR_BYTES as usize;
+        let mut torn = match self.pages.get(&number) {
+            Some(page) => **page,
+            None => [0; _],
+        };
+        let zeros = [0; SECTOR];
+        for (index, sector) in torn.chunks_mut(SECTOR).enumerate() {
+            if sectors & (1 << index) != 0 {
+                let from = page.map_or(&zeros[..], |page| &page[index * SECTOR..][..SECTOR]);
+                sector.copy_from_slice(from);
+            }
+        }
+        self.set_page(number, Some(Arc::new(torn)));
     }
 
     pub(crate) fn apply(&mut self, change: &Change) {

@@ -5,23 +5,37 @@ use std::ops::Range;
 
 use crate::Rng;
 use crate::image::{Change, Image, PAGE_BYTES, pages_of};
+use crate::tally::Counters;
 
 /// How much of what is dirty a power cut or a failed sync keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
     Nothing,
     Everything,
+    /// Each page by itself.
     Coins,
+    /// Each page by itself, and of some pages each sector by itself.
+    Sectors,
+}
+
+/// What the device has of a dirty page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Nothing,
+    Whole,
+    /// The sectors whose bits are set.
+    Torn(u8),
 }
 
 impl Mood {
     /// Coins alone would hardly ever keep all of one file and nothing of the next, which is what finds
     /// missing syncs.
     pub(crate) fn draw(rng: &mut Rng) -> Mood {
-        match rng.below(4) {
+        match rng.below(6) {
             0 => Mood::Nothing,
             1 => Mood::Everything,
-            _ => Mood::Coins,
+            2 | 3 => Mood::Coins,
+            _ => Mood::Sectors,
         }
     }
 
@@ -29,7 +43,15 @@ impl Mood {
         match self {
             Mood::Nothing => false,
             Mood::Everything => true,
-            Mood::Coins => rng.chance(1, 2),
+            Mood::Coins | Mood::Sectors => rng.chance(1, 2),
+        }
+    }
+
+    fn keeps_of_page(self, rng: &mut Rng) -> Kept {
+        match self {
+            Mood::Sectors if rng.chance(1, 2) => Kept::Torn(rng.below(256) as u8),
+            _ if self.keeps(rng) => Kept::Whole,
+            _ => Kept::Nothing,
         }
     }
 
@@ -38,7 +60,7 @@ impl Mood {
         match self {
             Mood::Nothing => 0,
             Mood::Everything => all,
-            Mood::Coins => rng.below(all as u64 + 1) as usize,
+            Mood::Coins | Mood::Sectors => rng.below(all as u64 + 1) as usize,
         }
     }
 }
@@ -167,18 +189,41 @@ impl FileNode {
 
     /// A part becomes durable, and nothing is dirty any more. The error is new; `seen` says whether
     /// somebody is being told.
-    pub(crate) fn fail_sync(&mut self, rng: &mut Rng, seen: bool) {
+    pub(crate) fn fail_sync(&mut self, rng: &mut Rng, seen: bool, counts: &Counters) {
         let mood = Mood::draw(rng);
         self.keep_changes(mood.prefix(self.changes.len(), rng));
-        self.keep_pages(mood, rng);
+        self.keep_pages(mood, rng, counts);
         self.error.count += 1;
         self.error.seen = seen;
     }
 
-    pub(crate) fn power_cut(&mut self, mood: Mood, rng: &mut Rng) {
+    /// The kernel writes some dirty pages on its own: what they hold now may survive a power cut, also
+    /// when they change again.
+    pub(crate) fn write_back(&mut self, rng: &mut Rng, counts: &Counters) {
+        if !self.is_dirty() {
+            return;
+        }
+        if rng.chance(1, 2) {
+            self.keep_changes(rng.below(self.changes.len() as u64 + 1) as usize);
+        }
+        let pages: Vec<(u64, u64)> = self
+            .dirty
+            .iter()
+            .map(|(page, needs)| (*page, *needs))
+            .collect();
+        for (page, needs) in pages {
+            if needs <= self.changes_durable && rng.chance(1, 2) {
+                self.dirty.remove(&page);
+                self.durable.set_page(page, self.cache.page(page).cloned());
+                counts.pages_written_back.add(1);
+            }
+        }
+    }
+
+    pub(crate) fn power_cut(&mut self, mood: Mood, rng: &mut Rng, counts: &Counters) {
         self.keep_changes(mood.prefix(self.changes.len(), rng));
         self.changes.clear();
-        self.keep_pages(mood, rng);
+        self.keep_pages(mood, rng, counts);
         self.durable.drop_beyond_end();
         self.cache = self.durable.clone();
         self.cold = self.cache.page_numbers().collect();
@@ -192,10 +237,24 @@ impl FileNode {
         }
     }
 
-    fn keep_pages(&mut self, mood: Mood, rng: &mut Rng) {
+    fn keep_pages(&mut self, mood: Mood, rng: &mut Rng, counts: &Counters) {
         for (page, needs) in std::mem::take(&mut self.dirty) {
-            if mood.keeps(rng) && needs <= self.changes_durable {
-                self.durable.set_page(page, self.cache.page(page).cloned());
+            let kept = mood.keeps_of_page(rng);
+            if needs > self.changes_durable {
+                counts.pages_lost.add(1);
+                continue;
+            }
+            match kept {
+                Kept::Nothing => counts.pages_lost.add(1),
+                Kept::Whole => {
+                    counts.pages_kept.add(1);
+                    self.durable.set_page(page, self.cache.page(page).cloned());
+                }
+                Kept::Torn(sectors) => {
+                    counts.pages_torn.add(1);
+                    let page_now = self.cache.page(page).cloned();
+                    self.durable.set_sectors(page, page_now.as_ref(), sectors);
+                }
             }
         }
     }
@@ -247,6 +306,10 @@ impl FileNode {
         self.unreadable.extend(pages_of(range));
     }
 
+    pub(crate) fn make_readable(&mut self) {
+        self.unreadable.clear();
+    }
+
     /// Changes a byte where it lies, in memory and on the device, without a trace.
     pub(crate) fn corrupt(&mut self, position: u64, mask: u8) {
         for image in [&mut self.cache, &mut self.durable] {
@@ -254,6 +317,15 @@ impl FileNode {
             if image.read(&mut byte, position) == 1 {
                 image.write(&[byte[0] ^ mask], position);
             }
+        }
+    }
+
+    /// Puts bytes where they do not belong, in memory and on the device, without a trace. What lies
+    /// beyond the end is dropped.
+    pub(crate) fn replace_at_rest(&mut self, bytes: &[u8], position: u64) {
+        for image in [&mut self.cache, &mut self.durable] {
+            let inside = image.len.saturating_sub(position).min(bytes.len() as u64);
+            image.write(&bytes[..inside as usize], position);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Inode, Node, State};
 use crate::directory::InodeId;
-use crate::faults::no_space;
+use crate::faults::{ReadFault, StepKind, device_error, no_space};
 use crate::image::PAGE_BYTES;
 use crate::inode::FileNode;
 
@@ -59,7 +59,7 @@ impl State {
         position: u64,
     ) -> io::Result<()> {
         let label = self.label(id);
-        let interrupt = self.begin(life, false, || {
+        let interrupt = self.begin(life, StepKind::Write, || {
             format!("write {} bytes at {position} of {label}", bytes.len())
         })?;
         self.in_copy(|copy| copy.write_part(id, bytes, position));
@@ -71,10 +71,69 @@ impl State {
         let fitting = self.fitting(id, bytes, position);
         self.put(id, fitting, position);
         if fitting.len() < bytes.len() {
+            self.counts.full.add(1);
             Err(no_space())
         } else {
             Ok(())
         }
+    }
+
+    /// Counts a read, of the file or directory itself or of a range of it, and says whether it fails.
+    pub(crate) fn begin_read(&mut self, id: InodeId, range: Option<Range<u64>>) -> io::Result<()> {
+        let number = self.reads;
+        self.reads += 1;
+        let Some(inode) = self.inodes.get_mut(&id) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let fault = self.faults.failing_reads.remove(&number);
+        if fault == Some(ReadFault::Sticky) {
+            match (&mut inode.node, range) {
+                (Node::File(file), Some(range)) => {
+                    file.make_unreadable(&(range.start..range.start + 1));
+                }
+                _ => inode.unreadable = true,
+            }
+        }
+        if fault.is_some() || inode.unreadable {
+            self.counts.failed_reads.add(1);
+            return Err(device_error());
+        }
+        Ok(())
+    }
+
+    /// Reads, and counts it. The count is short at the end of the file.
+    pub(crate) fn read(
+        &mut self,
+        life: u64,
+        id: InodeId,
+        buf: &mut [u8],
+        position: u64,
+    ) -> io::Result<usize> {
+        self.file(life, id)?;
+        self.begin_read(id, Some(position..position + buf.len() as u64))?;
+        let read = self.file_mut(life, id)?.read(buf, position);
+        read.ok_or_else(|| {
+            self.counts.failed_reads.add(1);
+            device_error()
+        })
+    }
+
+    /// A positional write through a mapped tail. A file that was cut would grow again.
+    pub(crate) fn write_tail(
+        &mut self,
+        life: u64,
+        id: InodeId,
+        bytes: &[u8],
+        position: u64,
+    ) -> io::Result<()> {
+        let cut = self
+            .inodes
+            .get(&id)
+            .is_some_and(|inode| inode.cut_from_outside);
+        if cut && self.file(life, id)?.len() < position + bytes.len() as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.write(life, id, bytes, position)
     }
 
     /// Does to the copy that was taken of this very step what the step would have come to.
@@ -128,7 +187,7 @@ impl State {
         position: u64,
     ) -> io::Result<()> {
         let label = self.label(id);
-        let interrupt = self.begin(life, false, || {
+        let interrupt = self.begin(life, StepKind::Store, || {
             format!("store {} bytes at {position} of {label}", bytes.len())
         })?;
         let range = position..position + bytes.len() as u64;
@@ -234,17 +293,22 @@ impl State {
 
     pub(crate) fn set_len(&mut self, life: u64, id: InodeId, len: u64) -> io::Result<()> {
         let label = self.label(id);
-        self.begin_whole(life, false, || format!("set length of {label} to {len}"))?;
+        self.begin_whole(life, StepKind::SetLen, || {
+            format!("set length of {label} to {len}")
+        })?;
         self.file_mut(life, id)?.set_len(len);
         Ok(())
     }
 
     pub(crate) fn allocate(&mut self, life: u64, id: InodeId, range: Range<u64>) -> io::Result<()> {
         let label = self.label(id);
-        self.begin_whole(life, false, || format!("allocate {range:?} of {label}"))?;
+        self.begin_whole(life, StepKind::Allocate, || {
+            format!("allocate {range:?} of {label}")
+        })?;
         let free = self.free_blocks();
         let file = self.file_mut(life, id)?;
         if free.is_some_and(|free| file.cache().missing_blocks(&range) > free) {
+            self.counts.full.add(1);
             return Err(no_space());
         }
         if !range.is_empty() {

@@ -6,14 +6,17 @@ mod syncs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use sapwood_log::io::TailKind;
 
 use crate::Rng;
 use crate::directory::{DirNode, InodeId};
 use crate::disk::off;
-use crate::faults::{Capture, Faults, Stop, WriteFault};
+use crate::faults::{Capture, Faults, StepKind, Stop, TailSwitch, WriteFault};
+use crate::image::PAGE_BYTES;
 use crate::inode::{FileNode, Mood};
+use crate::tally::Counters;
 
 const ROOT: InodeId = 0;
 
@@ -27,10 +30,18 @@ pub(crate) struct State {
     pub(crate) boots: u64,
     pub(crate) steps: u64,
     pub(crate) syncs: u64,
+    pub(crate) reads: u64,
     pub(crate) is_off: bool,
     pub(crate) faults: Faults,
     pub(crate) rng: Rng,
     pub(crate) tail_kind: TailKind,
+    pub(crate) tail_switch: TailSwitch,
+    /// Before one of so many steps the kernel writes some of what is dirty; 0 for never.
+    pub(crate) write_back: u64,
+    /// The kind of every step since it was asked for.
+    pub(crate) kinds: Option<Vec<(u64, StepKind)>>,
+    /// Shared with all copies of this disk.
+    pub(crate) counts: Arc<Counters>,
     /// Every step in words, for tests that failed.
     pub(crate) history: Option<Vec<String>>,
     pub(crate) capture: Option<Capture>,
@@ -55,6 +66,8 @@ struct Inode {
     label: String,
     /// The file was cut behind the back of its mapping.
     cut_from_outside: bool,
+    /// It can neither be opened nor listed.
+    unreadable: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -88,6 +101,7 @@ impl State {
             handles: 0,
             label: "/".to_owned(),
             cut_from_outside: false,
+            unreadable: false,
         };
         State {
             inodes: BTreeMap::from([(ROOT, root)]),
@@ -97,10 +111,15 @@ impl State {
             boots: 0,
             steps: 0,
             syncs: 0,
+            reads: 0,
             is_off: false,
             faults: Faults::default(),
             rng: Rng::new(seed),
             tail_kind: TailKind::Mmap,
+            tail_switch: TailSwitch::default(),
+            write_back: 0,
+            kinds: None,
+            counts: Arc::default(),
             history: None,
             capture: None,
             captured: Vec::new(),
@@ -119,10 +138,14 @@ impl State {
     fn begin(
         &mut self,
         life: u64,
-        is_sync: bool,
+        kind: StepKind,
         describe: impl FnOnce() -> String,
     ) -> io::Result<Option<Interrupt>> {
         self.check_alive(life)?;
+        if self.write_back > 0 && self.rng.chance(1, self.write_back) {
+            self.write_back();
+        }
+        let is_sync = kind == StepKind::Sync;
         let (step, sync) = (self.steps, self.syncs);
         if self.capture == Some(Capture::Steps) || self.capture == Some(Capture::Syncs) && is_sync {
             let captured = std::mem::take(&mut self.captured);
@@ -136,6 +159,15 @@ impl State {
         }
         self.steps += 1;
         self.syncs += u64::from(is_sync);
+        if let Some(kinds) = &mut self.kinds {
+            kinds.push((step, kind));
+        }
+        if let Some((at, pages)) = self.faults.filling
+            && step >= at
+        {
+            self.faults.filling = None;
+            self.faults.capacity_bytes = Some((self.used_blocks() + pages) * PAGE_BYTES);
+        }
         if let Some(history) = &mut self.history {
             let sync = if is_sync {
                 format!(" (sync {sync})")
@@ -153,21 +185,23 @@ impl State {
             self.is_off = true;
             return Ok(Some(Interrupt::Stop));
         }
-        Ok(self
-            .faults
-            .failing_steps
-            .remove(&step)
-            .map(Interrupt::Fault))
+        let fault = self.faults.failing_steps.remove(&step);
+        match fault {
+            Some(WriteFault::NoSpace) => self.counts.full.add(1),
+            Some(WriteFault::Io) => self.counts.failed_writes.add(1),
+            None => {}
+        }
+        Ok(fault.map(Interrupt::Fault))
     }
 
     /// As [`State::begin`], for steps that happen as a whole or not at all.
     fn begin_whole(
         &mut self,
         life: u64,
-        is_sync: bool,
+        kind: StepKind,
         describe: impl FnOnce() -> String,
     ) -> io::Result<()> {
-        self.begin(life, is_sync, describe)?
+        self.begin(life, kind, describe)?
             .map_or(Ok(()), |interrupt| Err(interrupt.error()))
     }
 
@@ -191,10 +225,11 @@ impl State {
 
     pub(crate) fn power_cut(&mut self, rng: &mut Rng) {
         self.boots += 1;
+        self.counts.power_cuts.add(1);
         for inode in self.inodes.values_mut() {
             let mood = Mood::draw(rng);
             match &mut inode.node {
-                Node::File(file) => file.power_cut(mood, rng),
+                Node::File(file) => file.power_cut(mood, rng, &self.counts),
                 Node::Dir(dir) => dir.power_cut(mood, rng),
             }
         }

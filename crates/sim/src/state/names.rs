@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 
 use super::{Inode, Node, ROOT, State};
 use crate::directory::{DirNode, InodeId, NameChange};
+use crate::faults::StepKind;
 use crate::inode::FileNode;
 
 /// A path split into its directory and its last name.
@@ -88,6 +89,7 @@ impl State {
             handles: 0,
             label,
             cut_from_outside: false,
+            unreadable: false,
         };
         self.inodes.insert(id, inode);
         self.dir_mut(place.dir)?.change(NameChange::Link {
@@ -115,9 +117,14 @@ impl State {
         match self.look_up(&place)? {
             Some(_) if must_make => Err(io::ErrorKind::AlreadyExists.into()),
             Some(id) if self.is_dir(id) => Err(io::ErrorKind::IsADirectory.into()),
-            Some(id) => Ok(id),
+            Some(id) => {
+                self.begin_read(id, None)?;
+                Ok(id)
+            }
             None if make => {
-                self.begin_whole(life, false, || format!("create {}", path.display()))?;
+                self.begin_whole(life, StepKind::Make, || {
+                    format!("create {}", path.display())
+                })?;
                 self.make(place, Node::File(FileNode::default()), path)
             }
             None => Err(io::ErrorKind::NotFound.into()),
@@ -130,16 +137,19 @@ impl State {
         if self.look_up(&place)?.is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        self.begin_whole(life, false, || {
+        self.begin_whole(life, StepKind::Make, || {
             format!("create directory {}", path.display())
         })?;
         self.make(place, Node::Dir(DirNode::default()), path)?;
         Ok(())
     }
 
-    pub(crate) fn names(&self, life: u64, path: &Path) -> io::Result<Vec<(String, bool)>> {
+    pub(crate) fn names(&mut self, life: u64, path: &Path) -> io::Result<Vec<(String, bool)>> {
         self.check_alive(life)?;
-        let dir = self.dir(self.walk(path)?)?;
+        let id = self.walk(path)?;
+        self.dir(id)?;
+        self.begin_read(id, None)?;
+        let dir = self.dir(id)?;
         Ok(dir
             .names
             .iter()
@@ -157,7 +167,7 @@ impl State {
             Some(replaced) => self.check_replace(inode, replaced)?,
             None => {}
         }
-        self.begin_whole(life, false, || {
+        self.begin_whole(life, StepKind::Rename, || {
             format!("rename {} to {}", from.display(), to.display())
         })?;
         if let Some(replaced) = replaced {
@@ -204,7 +214,9 @@ impl State {
             }
             _ => {}
         }
-        self.begin_whole(life, false, || format!("remove {}", path.display()))?;
+        self.begin_whole(life, StepKind::Remove, || {
+            format!("remove {}", path.display())
+        })?;
         self.lose_name(id);
         self.dir_mut(place.dir)?
             .change(NameChange::Unlink { name: place.name });

@@ -2,26 +2,30 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Node, State};
 use crate::directory::InodeId;
-use crate::faults::device_error;
+use crate::faults::{StepKind, device_error};
 
 impl State {
     /// Counts a durability event; true if it has to fail.
     pub(super) fn begin_sync(&mut self, life: u64, what: &str, of: &str) -> io::Result<bool> {
         let number = self.syncs;
-        self.begin_whole(life, true, || format!("{what} {of}"))?;
-        Ok(self.faults.failing_syncs.remove(&number))
+        self.begin_whole(life, StepKind::Sync, || format!("{what} {of}"))?;
+        let fails = self.faults.failing_syncs.remove(&number);
+        self.counts.failed_syncs.add(u64::from(fails));
+        Ok(fails)
     }
 
     pub(crate) fn sync_data(&mut self, life: u64, id: InodeId, told: &mut u64) -> io::Result<()> {
         let label = self.label(id);
         let fails = self.begin_sync(life, "sync", &label)?;
         let mut rng = self.rng.split();
+        let counts = Arc::clone(&self.counts);
         let file = self.file_mut(life, id)?;
         if fails {
-            file.fail_sync(&mut rng, true);
+            file.fail_sync(&mut rng, true, &counts);
         } else {
             file.sync();
         }
@@ -58,7 +62,7 @@ impl State {
                 // A failure hits some of the files; the others are written or still dirty.
                 Node::File(file) if fails && file.is_dirty() => match rng.below(3) {
                     0 => {
-                        file.fail_sync(&mut rng, false);
+                        file.fail_sync(&mut rng, false, &self.counts);
                         if inode.handles == 0 {
                             file.forget_error();
                         }
@@ -84,12 +88,34 @@ impl State {
         let id = self.walk(path)?;
         let inode = self.inodes.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
         if let Node::File(file) = &mut inode.node {
-            file.fail_sync(&mut rng, false);
+            self.counts.failed_write_outs.add(1);
+            file.fail_sync(&mut rng, false, &self.counts);
             if inode.handles == 0 {
                 file.forget_error();
             }
         }
         Ok(())
+    }
+
+    /// The kernel writes some of what is dirty on its own, pages and names in any order.
+    pub(super) fn write_back(&mut self) {
+        let mut rng = self.rng.split();
+        for inode in self.inodes.values_mut() {
+            match &mut inode.node {
+                Node::File(file) => file.write_back(&mut rng, &self.counts),
+                Node::Dir(dir) if rng.chance(1, 2) => dir.write_back(&mut rng),
+                Node::Dir(_) => {}
+            }
+        }
+    }
+
+    pub(crate) fn make_readable(&mut self) {
+        for inode in self.inodes.values_mut() {
+            inode.unreadable = false;
+            if let Node::File(file) = &mut inode.node {
+                file.make_readable();
+            }
+        }
     }
 
     pub(crate) fn drop_caches(&mut self) {
