@@ -1,11 +1,14 @@
-#!/bin/sh
-# Puts each of the deliberate bugs in tools/mutations into a copy of the tree and demands that the crash
-# tests find it. A crash test that cannot fail is a defect.
+#!/usr/bin/env bash
+# Puts each of the deliberate bugs in tools/mutations into a copy of the tree and demands that the tests
+# on the simulated machine find it. A crash test that cannot fail is a defect.
 #
-#   tools/check-crash-tests.sh [BUG...]      names of files in tools/mutations without .patch
+#   tools/check-crash-tests.sh [BUG...]       names of files in tools/mutations without .patch; all by default
+#   tools/check-crash-tests.sh --some N SEED  N of them, drawn by a number
 #
+# Prints a table: the bug, the suite that found it, how long that took without building, what it said.
 # SAPWOOD_SIM_SEEDS sets how many seeds each test may use to find a bug (default 10).
-set -eu
+set -euo pipefail
+export LC_ALL=C
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 copy=$(mktemp -d)
@@ -13,38 +16,63 @@ trap 'rm -rf "$copy"' EXIT INT TERM
 export SAPWOOD_SIM_SEEDS="${SAPWOOD_SIM_SEEDS:-10}"
 # All bugs share one build of the dependencies, apart from the tree's own.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}/mutations"
+# In the order in which they are tried; the first that fails has found the bug.
+suites=(crash interleaved)
 
-if [ $# -eq 0 ]; then
-    set -- "$root"/tools/mutations/*.patch
+bugs=()
+if [ "${1:-}" = --some ]; then
+    echo "drawn with seed $3"
+    mapfile -t bugs < <(cd "$root/tools/mutations" && for patch in *.patch; do
+        printf '%s %s\n' "$(printf '%s %s' "$3" "$patch" | cksum | cut -d ' ' -f 1)" "${patch%.patch}"
+    done | sort -n | head -n "$2" | cut -d ' ' -f 2)
+elif [ $# -gt 0 ]; then
+    bugs=("$@")
+else
+    for patch in "$root"/tools/mutations/*.patch; do
+        bugs+=("$(basename "$patch" .patch)")
+    done
 fi
 
+# What is in the working tree, committed or not, without build products.
+(cd "$root" && git ls-files -z --cached --others --exclude-standard |
+    xargs -0 sh -c 'for file; do [ ! -e "$file" ] || printf "%s\0" "$file"; done' sh |
+    tar -c --null --files-from -) | tar -x -C "$copy"
+cd "$copy"
+
+# find_it BUG: prints the bug's line of the table.
+find_it() {
+    local bug=$1 suite started tenths said
+    for suite in "${suites[@]}"; do
+        if ! cargo test --quiet --package sapwood-sim --test "$suite" --no-run 2>"$copy.build"; then
+            cat "$copy.build" >&2
+            echo "$bug: the tree with the bug does not compile" >&2
+            return 1
+        fi
+        started=${EPOCHREALTIME/./}
+        if ! timeout 600 cargo test --quiet --package sapwood-sim --test "$suite" >"$copy.output" 2>&1; then
+            said=$(grep -h -A 1 "panicked at" "$copy.output" | grep -v "panicked at\|^--" | head -n 1 | cut -c 1-200 || true)
+            tenths=$(((${EPOCHREALTIME/./} - started) / 100000))
+            echo "$bug: found"
+            echo "    by $suite in $((tenths / 10)).$((tenths % 10)) s: $said"
+            return 0
+        fi
+    done
+    echo "$bug: NOT FOUND" >&2
+    return 1
+}
+
 failed=0
-for bug; do
-    bug=$(basename "$bug" .patch)
-    rm -rf "$copy/tree"
-    mkdir "$copy/tree"
-    # What is in the working tree, committed or not, without build products.
-    (cd "$root" && git ls-files -z --cached --others --exclude-standard |
-        xargs -0 sh -c 'for file; do [ ! -e "$file" ] || printf "%s\0" "$file"; done' sh |
-        tar -c --null --files-from -) | tar -x -C "$copy/tree"
-    cd "$copy/tree"
-    if ! patch --quiet --strip 1 --fuzz 0 <"$root/tools/mutations/$bug.patch"; then
+for bug in "${bugs[@]}"; do
+    patch=$root/tools/mutations/$bug.patch
+    if ! patch --quiet --strip 1 --fuzz 0 <"$patch"; then
         echo "$bug: the patch does not apply any more; make it anew" >&2
         failed=1
         continue
     fi
-    if ! cargo test --quiet --package sapwood-sim --test crash --no-run 2>"$copy/build"; then
-        cat "$copy/build" >&2
-        echo "$bug: the tree with the bug does not compile" >&2
-        failed=1
-        continue
-    fi
-    if cargo test --quiet --package sapwood-sim --test crash >"$copy/output" 2>&1; then
-        echo "$bug: NOT FOUND" >&2
-        failed=1
-    else
-        echo "$bug: found"
-        grep -h -A 1 "panicked at" "$copy/output" | grep -v "panicked at\|^--" | cut -c 1-300 | sed 's/^/    /'
-    fi
+    find_it "$bug" || failed=1
+    # With new times, so that what was changed back is built again.
+    patch --quiet --strip 1 --reverse --fuzz 0 <"$patch"
 done
+rm -f "$copy.build" "$copy.output"
+echo "${#bugs[@]} deliberate bugs tried"
 exit "$failed"
