@@ -289,14 +289,26 @@ pub(crate) fn start_write_out(file: &fs::File, range: Range<u64>) -> io::Result<
     let out_of_range = |_| io::Error::from(io::ErrorKind::InvalidInput);
     let start = libc::off64_t::try_from(range.start).map_err(out_of_range)?;
     let count = libc::off64_t::try_from(range.end - range.start).map_err(out_of_range)?;
+    sync_file_range(file, start, count, libc::SYNC_FILE_RANGE_WRITE)
+}
+
+/// Waits for the first page only, but the kernel's answer is about the whole file: whether a write of any
+/// of its pages failed since this descriptor was opened or last told (`errseq_t`).
+pub(crate) fn check_write_out(file: &fs::File) -> io::Result<()> {
+    sync_file_range(file, 0, 1, libc::SYNC_FILE_RANGE_WAIT_BEFORE)
+}
+
+fn sync_file_range(
+    file: &fs::File,
+    start: libc::off64_t,
+    count: libc::off64_t,
+    flags: libc::c_uint,
+) -> io::Result<()> {
     // SAFETY: plain numbers and a descriptor that is open for the whole call.
-    let outcome = unsafe {
-        libc::sync_file_range(file.as_raw_fd(), start, count, libc::SYNC_FILE_RANGE_WRITE)
-    };
-    if outcome == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    let outcome = unsafe { libc::sync_file_range(file.as_raw_fd(), start, count, flags) };
+    match outcome {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -13,6 +13,7 @@ use sapwood_log::io::{File, TailKind, TailReader, TailWriter};
 use crate::directory::InodeId;
 use crate::disk::SharedState;
 use crate::faults::TailSwitch;
+use crate::faults::device_error;
 
 /// A descriptor. The file stays open while it or one of its tails lives.
 #[derive(Debug)]
@@ -112,6 +113,13 @@ impl File for SimFile {
         // Any dirty page may reach the device at any time anyway.
         let Handle { state, life, inode } = &*self.handle;
         state.lock().file(*life, *inode).map(|_| ())
+    }
+
+    fn check_write_out(&self) -> io::Result<()> {
+        let Handle { state, life, inode } = &*self.handle;
+        let mut told = self.told.lock();
+        let failed = state.lock().file_mut(*life, *inode)?.tell_error(&mut told);
+        if failed { Err(device_error()) } else { Ok(()) }
     }
 
     fn tail(

@@ -219,6 +219,16 @@ pub trait File: Send + Sync + Debug {
     /// What the file system reports.
     fn start_write_out(&self, range: Range<u64>) -> io::Result<()>;
 
+    /// Says whether the kernel has failed to write something of this file since this handle was last
+    /// told; [`Disk::sync_filesystem`] may have told somebody else. Syncs nothing, and waits for next to
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the failed write reported. Then nothing is known about what is durable, as after a failed
+    /// [`File::sync_data`].
+    fn check_write_out(&self) -> io::Result<()>;
+
     /// The writer of an active segment and what its readers share.
     ///
     /// `capacity` is the largest position that will ever be written; it may lie beyond the end of the

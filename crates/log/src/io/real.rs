@@ -209,6 +209,10 @@ impl File for RealFile {
         mmap::start_write_out(&self.file, range)
     }
 
+    fn check_write_out(&self) -> io::Result<()> {
+        mmap::check_write_out(&self.file)
+    }
+
     fn tail(
         &self,
         kind: TailKind,

@@ -187,6 +187,7 @@ impl Inner {
                             .into_iter()
                             .for_each(|v| cutting.partition.folder_synced(v));
                     }
+                    self.check_write_outs(cuts);
                     return Ok(());
                 }
                 // It does not say which file failed; each of them does.
@@ -210,6 +211,18 @@ impl Inner {
                 .map_err(|e| self.failure(&folder, "sync", e))?;
         }
         Ok(())
+    }
+
+    /// A sync of the file system tells a failure to whoever asks first, which may be another program: each
+    /// file is asked as well.
+    fn check_write_outs(&self, cuts: &mut [Cutting]) {
+        for cutting in cuts.iter_mut().filter(|cutting| !cutting.failed) {
+            let files = cutting.cut.files();
+            if let Err(error) = files.iter().try_for_each(|file| file.check_write_out()) {
+                cutting.failed = true;
+                self.take_offline(&cutting.partition, "write out", error);
+            }
+        }
     }
 
     /// Syncs a partition's folder if a name in it is not: a crash can lose a new file's name.

@@ -76,17 +76,21 @@ impl Inner {
         {
             let key = (parts.spec.topic_id, parts.spec.partition);
             let folder = parts.folder.clone();
-            if !together && !touched.is_empty() {
-                for TouchedFile { path, file, .. } in touched {
-                    if let Err(error) = file.sync_data() {
-                        let operation = "sync";
-                        offline.get_or_insert(OfflineReason::Io {
-                            operation,
-                            file: path,
-                            error,
-                        });
-                    }
+            for TouchedFile { path, file, .. } in &touched {
+                // A sync of the file system may have told its failure to another program.
+                let (operation, synced) = match together {
+                    true => ("write out", file.check_write_out()),
+                    false => ("sync", file.sync_data()),
+                };
+                if let Err(error) = synced {
+                    offline.get_or_insert(OfflineReason::Io {
+                        operation,
+                        file: path.clone(),
+                        error,
+                    });
                 }
+            }
+            if !together && !touched.is_empty() {
                 self.disk()
                     .sync_dir(&folder)
                     .map_err(OpenError::io(&folder))?;

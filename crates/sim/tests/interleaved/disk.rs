@@ -189,6 +189,10 @@ impl File for SharedFile {
         self.file.start_write_out(range)
     }
 
+    fn check_write_out(&self) -> io::Result<()> {
+        self.file.check_write_out()
+    }
+
     fn tail(
         &self,
         kind: TailKind,

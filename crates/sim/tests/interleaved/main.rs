@@ -9,6 +9,7 @@
 
 mod disk;
 mod promises;
+mod write_out;
 
 use std::{env, path::Path, sync::Arc};
 

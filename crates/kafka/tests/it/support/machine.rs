@@ -132,6 +132,10 @@ impl File for GatedFile {
     fn start_write_out(&self, range: Range<u64>) -> io::Result<()> {
         self.file.start_write_out(range)
     }
+
+    fn check_write_out(&self) -> io::Result<()> {
+        self.file.check_write_out()
+    }
     fn tail(
         &self,
         kind: TailKind,

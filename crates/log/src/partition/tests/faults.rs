@@ -159,6 +159,10 @@ impl File for FaultyFile {
         self.faults.write_outs.fetch_add(1, Relaxed);
         self.file.start_write_out(range)
     }
+
+    fn check_write_out(&self) -> io::Result<()> {
+        self.file.check_write_out()
+    }
     fn tail(
         &self,
         kind: TailKind,
