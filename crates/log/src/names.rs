@@ -40,11 +40,19 @@ pub(crate) fn snapshot_file_name(offset: Offset) -> String {
     format!("{:020}.snapshot", offset.0)
 }
 
+/// The offset in the name of a snapshot, as [`parse_segment_file_name`] reads that of a segment.
+pub(crate) fn parse_snapshot_file_name(name: &str) -> Option<Offset> {
+    parse_offset(name.strip_suffix(".snapshot")?)
+}
+
 /// The base offset in the name of a segment's `.log` file; `None` for any other name.
 ///
 /// `00000000000000000042.log` is 42; `42.log` is nobody's segment.
 pub(crate) fn parse_segment_file_name(name: &str) -> Option<Offset> {
-    let digits = name.strip_suffix(".log")?;
+    parse_offset(name.strip_suffix(".log")?)
+}
+
+fn parse_offset(digits: &str) -> Option<Offset> {
     let all_digits = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
     all_digits
         .then(|| digits.parse().ok().map(Offset))

@@ -1,7 +1,7 @@
 //! The end of a partition's recovery: cut what is beyond the log's end, write again what no journal
 //! entry covers, and hand the partition over.
 
-use std::{io, ops::Range};
+use std::{collections::BTreeMap, io, ops::Range};
 
 use sapwood_model::{LeaderEpoch, Offset};
 use tracing::warn;
@@ -11,7 +11,12 @@ use super::{
     replay::{Replay, Settled},
     walk::{Cursor, SegmentOnDisk},
 };
-use crate::{index::IndexCounts, io::Disk, names, store::TouchedFile};
+use crate::{
+    index::IndexCounts,
+    io::{Disk, OpenMode},
+    names,
+    store::TouchedFile,
+};
 
 const COPY_BYTES: u64 = 1 << 20;
 
@@ -90,6 +95,7 @@ impl Replay {
                 }
             }
         }
+        self.write_snapshots(disk, &rebuilt.snapshots, &mut touched)?;
         // The new epoch begins where the log ends: a client that tracks epochs sees what was cut.
         let epoch = LeaderEpoch(rebuilt.epoch.max(self.checkpoint.leader_epoch).0 + 1);
         rebuilt.epochs.truncate(end.offset);
@@ -113,6 +119,38 @@ impl Replay {
             touched,
             cut,
         })
+    }
+
+    /// Writes the snapshots of the segments that were walked. Those that stand there behind the
+    /// checkpoint were perhaps never synced, or tell of records that are cut.
+    fn write_snapshots(
+        &self,
+        disk: &dyn Disk,
+        snapshots: &BTreeMap<Offset, Vec<u8>>,
+        touched: &mut Vec<TouchedFile>,
+    ) -> io::Result<()> {
+        let first = self.start().segment;
+        let is_known = |offset: &Offset| self.segments.contains_key(offset);
+        for entry in disk.read_dir(&self.folder)? {
+            if let Some(offset) = names::parse_snapshot_file_name(&entry.name)
+                && offset > first
+                && !(snapshots.contains_key(&offset) && is_known(&offset))
+            {
+                disk.remove_file(&self.folder.join(&entry.name))?;
+            }
+        }
+        for (offset, producers) in snapshots.iter().filter(|(offset, _)| is_known(offset)) {
+            let path = self.folder.join(names::snapshot_file_name(*offset));
+            let file = disk.open(&path, OpenMode::Create)?;
+            file.set_len(0)?;
+            file.write_at(&[producers], 0)?;
+            touched.push(TouchedFile {
+                segment: Some(*offset),
+                path,
+                file,
+            });
+        }
+        Ok(())
     }
 
     fn touched(&self, base: Offset) -> TouchedFile {

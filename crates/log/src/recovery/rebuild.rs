@@ -1,7 +1,11 @@
 //! Walking a log from where it is known to be safe to where it ends, and rebuilding what is kept in
 //! memory on the way.
 
-use std::{collections::BTreeMap, io, ops::Range};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    io,
+    ops::Range,
+};
 
 use sapwood_model::{Durability, LeaderEpoch, Offset};
 use sapwood_record::Header;
@@ -20,6 +24,8 @@ pub(super) struct Rebuilt {
     pub(super) producers: ProducerTable,
     pub(super) epochs: EpochList,
     pub(super) indexes: BTreeMap<Offset, SegmentIndex>,
+    /// The producers, encoded, at the base offset of each walked segment but the first.
+    pub(super) snapshots: BTreeMap<Offset, Vec<u8>>,
     /// Where the batches of each walked segment end.
     pub(super) ends: BTreeMap<Offset, u64>,
     /// Parts of segments that no journal entry covers, to be written again.
@@ -50,6 +56,7 @@ impl Replay {
             producers,
             epochs,
             indexes: [(start.segment, index)].into(),
+            snapshots: BTreeMap::new(),
             ends: [(start.segment, start.position)].into(),
             kept: Vec::new(),
             end: start,
@@ -199,9 +206,10 @@ impl Rebuilt {
     }
 
     fn begin(&mut self, segment: Offset, interval: u64) {
-        self.indexes
-            .entry(segment)
-            .or_insert_with(|| SegmentIndex::new(segment, interval));
+        if let Entry::Vacant(free) = self.indexes.entry(segment) {
+            free.insert(SegmentIndex::new(segment, interval));
+            self.snapshots.insert(segment, self.producers.encode());
+        }
         self.ends.entry(segment).or_insert(0);
     }
 

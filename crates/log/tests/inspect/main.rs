@@ -294,6 +294,27 @@ fn wrong_indexes_are_named_and_are_no_damage() {
 }
 
 #[test]
+fn recovery_makes_the_snapshots_that_were_not_synced_anew_and_drops_those_of_lost_records() {
+    let dir = directory(false);
+    let folders = [fsync_folder(&dir), os_folder(&dir)];
+    for folder in &folders {
+        fs::write(folder.join("00000000000000000060.snapshot"), b"").unwrap();
+        let synced = fs::read(folder.join("00000000000000000020.snapshot")).unwrap();
+        fs::write(folder.join("00000000000000000097.snapshot"), synced).unwrap();
+    }
+    let specs = [spec(1, Durability::Fsync), spec(2, Durability::Os)];
+    open(dir.path(), "another boot", &specs).close().unwrap();
+    assert_eq!(verify(dir.path()).findings, []);
+    for folder in &folders {
+        let names = files(folder, ".snapshot").into_iter().map(|path| {
+            let stem = path.file_stem().unwrap().to_str().unwrap();
+            stem.parse::<u64>().unwrap()
+        });
+        assert_eq!(names.collect::<Vec<_>>(), [20, 40, 60, 80]);
+    }
+}
+
+#[test]
 fn a_damaged_or_missing_checkpoint_is_damage() {
     let dir = directory(false);
     let checkpoint = dir.path().join("checkpoint");
