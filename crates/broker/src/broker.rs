@@ -12,11 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{error, info, warn};
 
 use crate::{
-    BrokerOptions,
+    BrokerOptions, Driver,
     background::Background,
     catalog::{Catalog, CatalogOpenError, Host, TopicRecord},
     coordinator::Home,
     drain::{Gate, Status},
+    driver::join,
     groups::GroupHosts,
     limits::Budget,
     metrics::{Metrics, MetricsSnapshot, PartitionMetrics, TopicCounters, TopicMetrics},
@@ -131,12 +132,9 @@ impl Broker {
     ) -> Result<Self, OpenError> {
         let (alive, gone) = watch::channel(());
         let at_work = gone.clone();
+        let driver = options.driver;
         let open = move || Core::open(environment, options, &progress, at_work);
-        let core = Arc::new(
-            join(tokio::task::spawn_blocking(open))
-                .await
-                .ok_or(OpenError::Interrupted)??,
-        );
+        let core = Arc::new(driver.run(open).await.ok_or(OpenError::Interrupted)??);
         Background::start(&core, &gone);
         core.resume_groups();
         Ok(Self {
@@ -205,9 +203,10 @@ impl Broker {
     /// change that is being made durable.
     pub async fn catalog_records(&self) -> u64 {
         let core = self.core.clone();
-        let number = tokio::task::spawn_blocking(move || core.catalog.next_number());
+        let number = move || core.catalog.next_number();
         // The runtime stops, and whoever asked with it.
-        join(number).await.unwrap_or_default()
+        let driver = self.core.options.driver;
+        driver.run(number).await.unwrap_or_default()
     }
 
     /// The counters and histograms of the data path.
@@ -345,8 +344,10 @@ impl Core {
         let known = known(&catalog, &defaults);
         let (store, recovery) = Store::open(dir, options.store.clone(), known, progress)?;
         catalog.set_host(Arc::new(StoreHost(store.clone())));
-        store.start();
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        if options.driver == Driver::Threads {
+            store.start();
+        }
+        let processors = options.driver.processors();
         let core = Self {
             budget: Budget::new(options.request_bytes_max, options.connection_bytes_max),
             cold_reads: Arc::new(Semaphore::new(options.cold_reads_max)),
@@ -439,7 +440,7 @@ impl Core {
         // Topics that are being created or deleted right now get to their end.
         let turn = self.admin.clone().acquire_owned().await;
         let core = self.clone();
-        let closed = join(tokio::task::spawn_blocking(move || core.store.close())).await;
+        let closed = self.options.driver.run(move || core.store.close()).await;
         drop(turn);
         for topic in self.registry.all() {
             for partition in topic.partitions.load().iter() {
@@ -473,6 +474,7 @@ impl Core {
             batch_bytes_max: self.options.store.fsync_batch_bytes_max(),
             decompressed_bytes_max: self.options.decompressed_bytes_max,
             loads: self.loads.clone(),
+            driver: self.options.driver,
             alive: self.alive.clone(),
         }
     }
@@ -495,7 +497,7 @@ impl Core {
         &self,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        limited(&self.cold_reads, read).await
+        limited(self.options.driver, &self.cold_reads, read).await
     }
 
     /// Runs something that takes a processor for long, at most as many at once as there are
@@ -504,7 +506,7 @@ impl Core {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        limited(&self.decompressions, work).await
+        limited(self.options.driver, &self.decompressions, work).await
     }
 }
 
@@ -515,6 +517,7 @@ pub(crate) struct AdminTurn(
 );
 
 async fn limited<T: Send + 'static>(
+    driver: Driver,
     limit: &Arc<Semaphore>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
@@ -523,22 +526,10 @@ async fn limited<T: Send + 'static>(
         let _permit = permit.expect("the semaphore is never closed");
         work()
     };
-    match join(tokio::task::spawn_blocking(run)).await {
+    match driver.run(run).await {
         Some(result) => result,
         // The runtime stops; whoever asked stops with it.
         None => std::future::pending().await,
-    }
-}
-
-/// The result of a task; `None` when the runtime is shutting down.
-///
-/// # Panics
-/// When the task did: a fault must not be taken for a shutdown.
-pub(crate) async fn join<T>(task: tokio::task::JoinHandle<T>) -> Option<T> {
-    match task.await {
-        Ok(result) => Some(result),
-        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-        Err(_) => None,
     }
 }
 

@@ -154,6 +154,7 @@ impl Broker {
             if let Some(parking) = park(core, &found, missing) {
                 let began = core.environment.clock.elapsed();
                 tokio::select! {
+                    biased;
                     () = parking.parked.woken() => {}
                     () = sleep_until(deadline) => {}
                     // An error is the broker's end.

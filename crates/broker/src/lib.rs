@@ -8,6 +8,7 @@
 //! lock is held across an `.await`.
 
 mod broker;
+mod driver;
 mod options;
 
 mod catalog;
@@ -34,6 +35,7 @@ pub use broker::{Broker, CloseError, OpenError};
 pub use catalog::{CatalogError, CatalogOpenError};
 pub use coordinator::{CoordinatorError, LoadProgress};
 pub use drain::Status;
+pub use driver::Driver;
 pub use fetch::{Fetch, FetchError, FetchPartition, Fetched, FetchedPartition};
 pub use groups::{
     GroupChanges, GroupCoordinator, GroupMetrics, GroupOverview, GroupRequestError, GroupSurvey,
@@ -59,8 +61,8 @@ pub use sapwood_group as group;
 // What front doors need of the log, which they do not touch themselves.
 pub use sapwood_log::{
     AppendError, BUCKET_BOUNDS_US, Bounds, Buffer, BufferPool, Counter, EpochStart, Histogram,
-    OfflineReason, OpenError as StoreOpenError, PartitionState, PartitionStats, ProducerState,
-    Progress, ReadError, RecoveryReport, StoreError, StoreMetrics, StoreOptions, TimestampedOffset,
-    TrimError as LogTrimError, install_sigbus_handler,
+    JournalStep, OfflineReason, OpenError as StoreOpenError, PartitionState, PartitionStats,
+    ProducerState, Progress, ReadError, RecoveryReport, StoreError, StoreMetrics, StoreOptions,
+    TimestampedOffset, TrimError as LogTrimError, install_sigbus_handler,
     io::{Clock, Environment, Space, TailKind},
 };

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use sapwood_log::StoreOptions;
 
+use crate::Driver;
+
 /// How many partitions a topic may have.
 pub(crate) const PARTITIONS_MAX: u32 = 100_000;
 
@@ -54,6 +56,8 @@ pub struct BrokerOptions {
     /// How long a drain waits for what was accepted before it closes the store, which makes what is
     /// left durable itself.
     pub drain_timeout: Duration,
+    /// Who does the work that waits for a disk.
+    pub driver: Driver,
 }
 
 impl BrokerOptions {
@@ -76,6 +80,7 @@ impl BrokerOptions {
             producer_expiration: Duration::from_secs(24 * 60 * 60),
             groups: sapwood_group::Settings::default(),
             drain_timeout: Duration::from_secs(10),
+            driver: Driver::default(),
         }
     }
 }

@@ -8,7 +8,6 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Broker,
-    broker::join,
     catalog::{Applied, CatalogError, Command, ProposeError},
 };
 
@@ -94,7 +93,7 @@ impl Broker {
                     Err(ProposeError::Catalog(e)) => Err(e.into()),
                 }
             };
-            let reserved = join(tokio::task::spawn_blocking(reserve)).await;
+            let reserved = self.core.options.driver.run(reserve).await;
             reserved.ok_or(ProducerIdError::Draining)??;
         }
     }

@@ -26,11 +26,7 @@ use sapwood_model::TopicId;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
-use crate::{
-    broker::{Core, join},
-    drain::Status,
-    metrics::TaskMetrics,
-};
+use crate::{broker::Core, drain::Status, metrics::TaskMetrics};
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
@@ -139,12 +135,14 @@ async fn run(
     let mut next = Next::After(Duration::ZERO);
     loop {
         tokio::select! {
+            biased;
             () = wait(row, shared, next) => {}
             _ = alive.changed() => return,
             _ = status.changed() => return,
         }
         let Some(core) = core.upgrade() else { return };
-        let ticked = join(tokio::task::spawn_blocking(move || (row.tick)(&core))).await;
+        let driver = core.options.driver;
+        let ticked = driver.run(move || (row.tick)(&core)).await;
         next = match ticked {
             Some(Ok(next)) => {
                 shared.runs.add(1);

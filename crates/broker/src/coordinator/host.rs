@@ -17,6 +17,7 @@ use tracing::error;
 
 use super::{CoordinatorError, LoadProgress, Machine, task::Task};
 use crate::{
+    Driver,
     drain::{Accepted, Gate},
     registry::{Partition, Topic},
 };
@@ -101,6 +102,8 @@ pub(crate) struct Home {
     pub(crate) decompressed_bytes_max: usize,
     /// Bounds how many partitions are loaded at once.
     pub(crate) loads: Arc<Semaphore>,
+    /// Who does what blocks.
+    pub(crate) driver: Driver,
     /// Closes when the broker is dropped.
     pub(crate) alive: watch::Receiver<()>,
 }

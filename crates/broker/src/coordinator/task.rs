@@ -21,7 +21,6 @@ use super::{
     timers::Timers,
 };
 use crate::{
-    broker::join,
     drain::{Accepted, Status},
     waiters::Outcome,
 };
@@ -460,7 +459,7 @@ async fn append(place: &Place, end: Offset, batch: Batch) -> Result<Appended, Ap
         };
         store.upgrade()?.with_ballast(append).ok()
     };
-    let relieved = join(tokio::task::spawn_blocking(relieved)).await;
+    let relieved = place.home.driver.run(relieved).await;
     relieved.flatten().unwrap_or(Err(full))
 }
 
@@ -497,12 +496,14 @@ async fn load<M: Machine>(
     };
     let mut stopped = pin!(async {
         tokio::select! {
+            biased;
             _ = alive.changed() => {}
             // An error is the broker's end.
             _ = status.wait_for(|status| *status != Status::Ready) => {}
         }
     });
     let end = tokio::select! {
+        biased;
         end = durable_end(place) => end?,
         () = &mut stopped => return Err(LoadError::Stopped),
     };
@@ -511,6 +512,7 @@ async fn load<M: Machine>(
         return Ok((machine, end));
     }
     let permit = tokio::select! {
+        biased;
         permit = place.home.loads.clone().acquire_owned() => permit,
         () = &mut stopped => return Err(LoadError::Stopped),
     };
@@ -519,8 +521,9 @@ async fn load<M: Machine>(
         let _permit = permit.expect("the semaphore is never closed");
         replay.run(machine, end)
     };
-    let mut running = pin!(join(tokio::task::spawn_blocking(run)));
+    let mut running = pin!(place.home.driver.run(run));
     let replayed = tokio::select! {
+        biased;
         replayed = &mut running => replayed,
         () = &mut stopped => {
             // It looks at that between two reads. What it holds of the log has to be let go of before

@@ -148,7 +148,9 @@ impl Machine for GroupMachine {
         let stale = replayed
             .into_iter()
             .filter(|(name, ids)| is_stale(name, ids));
-        stale.map(|(name, _)| name).collect()
+        let mut stale: Vec<_> = stale.map(|(name, _)| name).collect();
+        stale.sort();
+        stale
     }
 }
 

@@ -14,7 +14,7 @@ use sapwood_model::{Code, InvalidTopicName, Offset, PartitionId, TopicName};
 
 use crate::{
     Broker, ConfigChange, ConfigEntry,
-    broker::{AdminTurn, Core, join},
+    broker::{AdminTurn, Core},
     catalog::CatalogError,
     options::PARTITIONS_MAX,
     registry::{LookupError, PartitionInfo, Topic, TopicInfo, TopicRef},
@@ -314,9 +314,8 @@ impl Broker {
             let _accepted = accepted;
             core.trim(&topic, partition, before)
         };
-        join(tokio::task::spawn_blocking(trim))
-            .await
-            .ok_or(TrimError::Draining)?
+        let driver = self.core.options.driver;
+        driver.run(trim).await.ok_or(TrimError::Draining)?
     }
 
     /// Every topic, in the order of the names.
@@ -414,7 +413,7 @@ impl Broker {
             let _turn: AdminTurn = turn;
             work(&core)
         };
-        match join(tokio::task::spawn_blocking(run)).await {
+        match self.core.options.driver.run(run).await {
             Some(result) => result,
             None => Err(draining),
         }
