@@ -1,10 +1,10 @@
 //! Each configuration key that this version honours does what it says.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sapwood_broker::{Broker, ConfigChange, ConfigKey, Effect};
-use sapwood_model::{Code, Offset, PartitionId, Timestamp};
+use sapwood_broker::{Broker, ConfigChange, ConfigKey, Driver, Effect};
+use sapwood_model::{Code, Durability, Offset, PartitionId, Timestamp};
 use sapwood_record::{Batch, BatchBuilder, Codec, RecordHeader, RecordInput, batches};
 use sapwood_sim::Machine;
 use tempfile::tempdir;
@@ -279,4 +279,29 @@ async fn a_compacted_topic_takes_only_records_with_keys_from_the_change_on() {
     let keyed = batch_at(Codec::Lz4, &[now], b"x");
     let produced = produce(&broker, to("t", keyed)).await.unwrap();
     assert_eq!(produced.base_offset, Offset(1));
+}
+
+#[tokio::test]
+async fn a_topic_does_not_become_fsync_while_a_partition_of_it_cannot_be_synced() {
+    let machine = Machine::new(1);
+    let mut options = options(std::path::Path::new("/data"));
+    options.driver = Driver::Caller;
+    let broker = Broker::open_in(machine.environment(), options, Arc::default())
+        .await
+        .unwrap();
+    create(&broker, "t", &[("durability", "os")]).await;
+    produce(&broker, to("t", batch(&["a"]))).await.unwrap();
+    // The first sync of the switch is that of the segment, which takes the partition offline.
+    machine.disk.fail_sync(machine.disk.syncs());
+    let to_fsync = || {
+        vec![ConfigChange::Set {
+            key: "durability".into(),
+            value: "fsync".into(),
+        }]
+    };
+    let refused = broker.alter_topic("t", to_fsync(), false).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PartitionOffline);
+    assert_eq!(broker.topic("t").unwrap().durability, Durability::Os);
+    let refused = broker.alter_topic("t", to_fsync(), false).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PartitionOffline);
 }

@@ -43,7 +43,9 @@ use crate::{
     epochs::EpochList,
     journal::Journal,
     metrics::StoreMetrics,
-    partition::{Partition, PartitionParts, PartitionSpec, PartitionState, SegmentParts},
+    partition::{
+        OfflineReason, Partition, PartitionParts, PartitionSpec, PartitionState, SegmentParts,
+    },
     producers::ProducerTable,
     recovery::{self, RecoveryReport, marker},
     segment::OpenFiles,
@@ -87,6 +89,14 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The partition is offline, and what is in it cannot be made as durable as was asked for.
+    #[error("partition {partition} is offline: {reason}")]
+    Offline {
+        /// The partition.
+        partition: PartitionId,
+        /// The first thing that went wrong.
+        reason: Arc<OfflineReason>,
+    },
 }
 
 impl StoreError {
@@ -95,6 +105,7 @@ impl StoreError {
         match self {
             Self::ReadOnly { .. } => Code::ReadOnly,
             Self::NoSpace { .. } => Code::StorageFull,
+            Self::Offline { .. } => Code::PartitionOffline,
         }
     }
 }
@@ -332,7 +343,7 @@ impl Store {
         match to {
             Durability::Fsync => {
                 partition.begin_journaling();
-                self.inner.take_checkpoint(Scope::Dirty)
+                self.inner.take_checkpoint(Scope::Dirty)?;
             }
             Durability::Os => {
                 let end = partition.bounds().log_end;
@@ -349,8 +360,16 @@ impl Store {
                 }
                 // An os topic must not need the journal: where that is damaged, nobody would miss the
                 // topic's entries in it.
-                self.inner.take_checkpoint(Scope::Dirty)
+                self.inner.take_checkpoint(Scope::Dirty)?;
             }
+        }
+        // A checkpoint passes over what is offline: nothing of it was synced.
+        match partition.state() {
+            PartitionState::Online => Ok(()),
+            PartitionState::Offline { reason } => Err(StoreError::Offline {
+                partition: partition.spec().partition,
+                reason,
+            }),
         }
     }
 
