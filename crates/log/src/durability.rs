@@ -31,6 +31,14 @@ pub(crate) trait Durability: Send + Sync + Debug {
     /// What `op` fails with.
     fn with_ballast(&self, op: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
 
+    /// How many bytes appends may take from the file system: what the ballast gave up is not for them.
+    /// [`u64::MAX`] as long as it gave up nothing: then the file system says. Asked with the writer's
+    /// lock held: at most one system call, and no lock.
+    fn spare_bytes(&self) -> u64;
+
+    /// An append was refused because the disk had no room for so many bytes; 0: one found room.
+    fn lacks(&self, bytes: u64);
+
     /// The counters.
     fn metrics(&self) -> &StoreMetrics;
 }

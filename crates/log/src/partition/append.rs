@@ -19,6 +19,16 @@ use crate::{
     segment::{ActiveSegment, Prepared, Room, SEGMENT_BYTES_MAX, Segment, View},
 };
 
+/// What an append may take from the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Space {
+    /// What nobody keeps for anything else.
+    #[default]
+    Spare,
+    /// What the ballast gave up, too.
+    Ballast,
+}
+
 /// What is to be told once the lock is released.
 #[derive(Debug, Default)]
 struct News {
@@ -45,11 +55,35 @@ impl Partition {
         options: AppendOptions,
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
+        self.append_with(batch, options, now, Space::Spare)
+    }
+
+    /// As [`Partition::append`], and may take the space that the ballast gave up: for records that
+    /// make room for others, such as the offsets of a group.
+    ///
+    /// # Errors
+    /// As [`Partition::append`].
+    pub fn append_from_ballast(
+        &self,
+        batch: &Batch,
+        options: AppendOptions,
+        now: Timestamp,
+    ) -> Result<Appended, AppendError> {
+        self.append_with(batch, options, now, Space::Ballast)
+    }
+
+    fn append_with(
+        &self,
+        batch: &Batch,
+        options: AppendOptions,
+        now: Timestamp,
+        space: Space,
+    ) -> Result<Appended, AppendError> {
         let mut news = News::default();
         if let Some(reason) = self.durability.read_only() {
             return Err(AppendError::ReadOnly { reason });
         }
-        let outcome = self.append_locked(batch, options, now, &mut news);
+        let outcome = self.append_locked(batch, options, now, space, &mut news);
         self.tell(&news);
         self.tell_failure();
         outcome
@@ -60,6 +94,7 @@ impl Partition {
         batch: &Batch,
         options: AppendOptions,
         now: Timestamp,
+        space: Space,
         news: &mut News,
     ) -> Result<Appended, AppendError> {
         let config = self.config.load();
@@ -110,7 +145,7 @@ impl Partition {
         let mut header = *batch.header();
         header.set_base_offset(base_offset);
         header.set_leader_epoch(self.leader_epoch);
-        self.make_room(&mut writer, &header, &config, now, news)?;
+        self.make_room(&mut writer, &header, &config, now, space, news)?;
         self.write(&mut writer, &header, batch, now, options.urgent, news)?;
         Ok(self.appended(base_offset, header.last_offset(), false))
     }
@@ -144,6 +179,7 @@ impl Partition {
         header: &Header,
         config: &LogConfig,
         now: Timestamp,
+        space: Space,
         news: &mut News,
     ) -> Result<(), AppendError> {
         let bytes = header.size_bytes() as u64;
@@ -159,7 +195,7 @@ impl Partition {
             self.reopen(writer, config, bytes)?;
         }
         if self.is_roll_due(writer, header, config, now) {
-            self.begin_segment(writer, header, config, now)?;
+            self.begin_segment(writer, header, config, now, space)?;
             news.maintenance = true;
         } else if writer
             .active
@@ -167,18 +203,28 @@ impl Partition {
             .is_none_or(|capacity| capacity < bytes)
         {
             // Only an empty segment gets here: one without a file, or a mapping that is too small.
-            self.begin_segment(writer, header, config, now)?;
+            self.begin_segment(writer, header, config, now, space)?;
         }
         if writer.active.room(bytes) == Room::Unallocated {
             if !reopened {
                 self.durability.metrics().late_allocations.add(1);
             }
-            if let Err(error) = writer.active.allocate(bytes) {
+            if let Err(error) = writer.active.allocate(bytes, self.bytes_of(space)) {
                 let path = self.segment_path(writer.active.base_offset());
                 return Err(self.append_failed("allocate", &path, error, bytes));
             }
+            self.durability.lacks(0);
         }
         Ok(())
+    }
+
+    /// How much there is of it. Once the ballast is given up on a full disk, appends leave its room
+    /// alone: it is for what makes room.
+    fn bytes_of(&self, space: Space) -> u64 {
+        match space {
+            Space::Spare => self.durability.spare_bytes(),
+            Space::Ballast => u64::MAX,
+        }
     }
 
     fn reopen(
@@ -246,6 +292,7 @@ impl Partition {
         header: &Header,
         config: &LogConfig,
         now: Timestamp,
+        space: Space,
     ) -> Result<(), AppendError> {
         let (bytes, base_offset) = (header.size_bytes() as u64, header.base_offset());
         let layout = self.layout(config);
@@ -253,6 +300,10 @@ impl Partition {
         let rolled = writer.active.position() > 0;
         let prepared = match writer.next.take() {
             Some(prepared) if prepared.capacity() >= bytes => prepared,
+            _ if self.bytes_of(space) < Prepared::first_step_bytes(bytes) => {
+                let full = io::ErrorKind::StorageFull.into();
+                return Err(self.append_failed("create", &path, full, bytes));
+            }
             _ => Prepared::new(&layout, names::NEW_SEGMENT_FILE, bytes, false)
                 .map_err(|error| self.append_failed("create", &path, error, bytes))?,
         };
@@ -341,6 +392,7 @@ impl Partition {
     ) -> AppendError {
         if error.kind() == io::ErrorKind::StorageFull {
             self.durability.metrics().no_space.add(1);
+            self.durability.lacks(bytes);
             return AppendError::NoSpace { bytes };
         }
         if is_exhaustion(&error) {

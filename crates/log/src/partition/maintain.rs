@@ -117,6 +117,9 @@ impl Partition {
             return false;
         };
         // A full disk, or any other failure, is met again by the append that needs the room.
+        if self.durability.spare_bytes() < range.end - range.start {
+            return false;
+        }
         if file.allocate(range.clone()).is_err() {
             return false;
         }
@@ -141,7 +144,8 @@ impl Partition {
         let paused = upkeep
             .prepare_failed_at
             .is_some_and(|failed| (0..PREPARE_PAUSE_MS).contains(&(now.0 - failed.0)));
-        if !due || paused {
+        let step_bytes = Prepared::ahead_step_bytes(config.segment_bytes);
+        if !due || paused || self.durability.spare_bytes() < step_bytes {
             return;
         }
         match Prepared::new(&self.layout(&config), names::NEXT_SEGMENT_FILE, 1, true) {

@@ -105,6 +105,16 @@ impl Prepared {
         })
     }
 
+    /// What one that is not made ahead takes for a first batch of so many bytes.
+    pub(crate) fn first_step_bytes(batch_bytes: u64) -> u64 {
+        ALLOCATION_BYTES_MIN.max(batch_bytes)
+    }
+
+    /// What one that is made ahead takes.
+    pub(crate) fn ahead_step_bytes(segment_bytes: u64) -> u64 {
+        ALLOCATION_BYTES_MAX.min(segment_bytes)
+    }
+
     /// The largest batch that it can hold.
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity
@@ -295,11 +305,11 @@ impl ActiveSegment {
     }
 
     /// Allocates so that `bytes` more fit: a whole step, or when the disk has no room for that just
-    /// what is needed.
+    /// what is needed. Takes at most `spare_bytes`.
     ///
     /// # Errors
     /// `StorageFull`: the segment is as it was.
-    pub(crate) fn allocate(&mut self, bytes: u64) -> io::Result<()> {
+    pub(crate) fn allocate(&mut self, bytes: u64, spare_bytes: u64) -> io::Result<()> {
         let needed = self.position + bytes;
         let open = self.open.as_mut().expect("the file is open");
         assert!(
@@ -307,7 +317,15 @@ impl ActiveSegment {
             "the segment is rolled before it outgrows its capacity"
         );
         let step = next_allocation(open.allocated, open.capacity).max(needed);
-        let allocated = match open.file.allocate(open.allocated..step) {
+        let spare_end = open.allocated.saturating_add(spare_bytes);
+        if needed > spare_end {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let whole_step = match step > spare_end {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => open.file.allocate(open.allocated..step),
+        };
+        let allocated = match whole_step {
             Err(e) if e.kind() == io::ErrorKind::StorageFull && step > needed => {
                 open.file.allocate(open.allocated..needed).map(|()| needed)
             }

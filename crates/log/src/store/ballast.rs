@@ -1,7 +1,11 @@
 //! The ballast: a file whose space is given up when the disk is full, so that deletes, commits and
 //! checkpoints still work.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
 use tracing::{info, warn};
@@ -18,7 +22,9 @@ pub(super) struct Ballast {
     environment: Environment,
     path: PathBuf,
     bytes: u64,
-    held: Mutex<bool>,
+    is_held: AtomicBool,
+    /// Held by whoever takes it or gives it up.
+    changing: Mutex<()>,
 }
 
 impl Ballast {
@@ -29,7 +35,8 @@ impl Ballast {
             environment,
             path: dir.path().join(BALLAST),
             bytes,
-            held: Mutex::new(false),
+            is_held: AtomicBool::new(false),
+            changing: Mutex::new(()),
         };
         if let Err(error) = ballast.take() {
             warn!(path = %ballast.path.display(), bytes, %error, "no room for the ballast file");
@@ -47,7 +54,12 @@ impl Ballast {
 
     /// Whether the space was given up and not taken back yet.
     pub(super) fn is_released(&self) -> bool {
-        self.bytes > 0 && !*self.held.lock()
+        self.bytes > 0 && !self.is_held.load(Ordering::Acquire)
+    }
+
+    /// Its size.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Takes the space back once twice as much is free. Says whether it is held.
@@ -75,7 +87,7 @@ impl Ballast {
     }
 
     fn take(&self) -> io::Result<()> {
-        let mut held = self.held.lock();
+        let _changing = self.changing.lock();
         if self.bytes > 0 {
             let file = self.environment.disk.open(&self.path, OpenMode::Create)?;
             let there = file.len()?;
@@ -84,17 +96,16 @@ impl Ballast {
                 false => file.set_len(self.bytes)?,
             }
         }
-        *held = true;
+        self.is_held.store(true, Ordering::Release);
         Ok(())
     }
 
     /// Says whether there was anything to give up.
     fn release(&self) -> io::Result<bool> {
-        let mut held = self.held.lock();
-        if !*held || self.bytes == 0 {
+        let _changing = self.changing.lock();
+        if self.bytes == 0 || !self.is_held.swap(false, Ordering::AcqRel) {
             return Ok(false);
         }
-        *held = false;
         let file = self.environment.disk.open(&self.path, OpenMode::Write)?;
         file.set_len(0)?;
         // Freed blocks can be used again only after the file system's own journal has committed.

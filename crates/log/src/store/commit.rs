@@ -195,8 +195,10 @@ impl Inner {
                 return JournalStep::Full;
             }
             Err(e @ JournalError::Io { .. }) => {
+                // Before anybody else gets at the round: it must not be written a second time.
+                let failure = self.mark_failed(&format!("the journal could not be written: {e}"));
                 drop(writer);
-                self.fail(&format!("the journal could not be written: {e}"));
+                self.tell_failed(&failure);
                 return JournalStep::ReadOnly;
             }
         };

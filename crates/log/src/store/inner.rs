@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -31,6 +34,16 @@ use crate::{
 /// Above this many files, one sync of the file system replaces one of each at the start.
 const FILE_SYNCS_MAX: usize = 8;
 
+/// Why the data directory is read-only.
+#[must_use = "those who wait have to be told"]
+pub(super) struct Failure {
+    reason: Arc<str>,
+    is_first: bool,
+}
+
+/// With less free space than this the first allocation of a segment cannot succeed.
+const FULL_BYTES: u64 = 64 << 10;
+
 /// One data directory, without the threads that work on it.
 pub(crate) struct Inner {
     pub(super) dir: DataDir,
@@ -48,6 +61,8 @@ pub(crate) struct Inner {
     pub(super) forgotten: Mutex<Vec<TopicId>>,
     pub(super) ballast: Ballast,
     pub(super) failed: OnceLock<Arc<str>>,
+    /// The size of the last append that was refused for want of space, unless one found space since.
+    pub(super) lacking: AtomicU64,
     pub(super) metrics: StoreMetrics,
 }
 
@@ -134,18 +149,34 @@ impl Inner {
 
     /// Makes the data directory read-only. The first reason is kept, and returned.
     pub(super) fn fail(&self, reason: &str) -> Arc<str> {
-        let mut first = false;
+        let failure = self.mark_failed(reason);
+        self.tell_failed(&failure);
+        failure.reason
+    }
+
+    /// The first half of [`Self::fail`], for whoever holds a lock: from here on nothing is written.
+    pub(super) fn mark_failed(&self, reason: &str) -> Failure {
+        let mut is_first = false;
         let kept = self.failed.get_or_init(|| {
-            first = true;
+            is_first = true;
             reason.into()
         });
-        if first {
-            error!(event = "disk.rejecting", %reason, "the data directory is read-only");
-            for partition in self.partitions.read().values() {
-                partition.notify_failed();
-            }
+        Failure {
+            reason: Arc::clone(kept),
+            is_first,
         }
-        Arc::clone(kept)
+    }
+
+    /// The other half. No lock may be held.
+    pub(super) fn tell_failed(&self, failure: &Failure) {
+        if !failure.is_first {
+            return;
+        }
+        let reason = &failure.reason;
+        error!(event = "disk.rejecting", %reason, "the data directory is read-only");
+        for partition in self.partitions.read().values() {
+            partition.notify_failed();
+        }
     }
 
     /// As [`Self::fail`], but a full disk changes nothing.
@@ -160,6 +191,32 @@ impl Inner {
             path.display()
         ));
         StoreError::ReadOnly { reason }
+    }
+
+    /// Whether appends are refused because there is no space for them. Ends by itself when there is
+    /// again, also while nobody appends.
+    pub(super) fn is_full(&self) -> bool {
+        let lacking = self.lacking.load(Relaxed);
+        if lacking == 0 {
+            return false;
+        }
+        let kept = match self.ballast.is_released() {
+            true => self.ballast.bytes(),
+            false => 0,
+        };
+        let is_full = self.free_bytes() < kept.saturating_add(lacking.max(FULL_BYTES));
+        if !is_full {
+            // Unless another one was refused meanwhile.
+            let _ = self.lacking.compare_exchange(lacking, 0, Relaxed, Relaxed);
+        }
+        is_full
+    }
+
+    /// 0 where the file system cannot be asked.
+    fn free_bytes(&self) -> u64 {
+        self.disk()
+            .space(self.dir.path())
+            .map_or(0, |space| space.free_bytes)
     }
 
     /// Runs `op`; when the disk is full, gives up the ballast and tries once more.
@@ -215,7 +272,7 @@ impl Inner {
     }
 
     pub(super) fn maintenance_loop(&self) {
-        while let Some(task) = self.work.wait(|| self.ballast.is_released()) {
+        while let Some(task) = self.work.wait(|| self.ballast.is_released(), self.clock()) {
             self.run(task);
         }
     }
@@ -241,6 +298,19 @@ impl Durability for Inner {
 
     fn with_ballast(&self, op: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
         self.relieved(op)
+    }
+
+    fn spare_bytes(&self) -> u64 {
+        match self.ballast.is_released() {
+            true => self.free_bytes().saturating_sub(self.ballast.bytes()),
+            false => u64::MAX,
+        }
+    }
+
+    fn lacks(&self, bytes: u64) {
+        if bytes != self.lacking.load(Relaxed) {
+            self.lacking.store(bytes, Relaxed);
+        }
     }
 
     fn metrics(&self) -> &StoreMetrics {

@@ -180,6 +180,7 @@ impl Store {
             forgotten: Mutex::default(),
             ballast,
             failed: OnceLock::new(),
+            lacking: AtomicU64::new(0),
             metrics: StoreMetrics::default(),
             dir,
             options,
@@ -405,6 +406,22 @@ impl Store {
     /// Whether the ballast's space is given up: the disk is, or was until now, full.
     pub fn is_out_of_ballast(&self) -> bool {
         self.inner.ballast.is_released()
+    }
+
+    /// Whether the disk is full: an append was refused for want of space, and there is still none. A
+    /// file system that cannot be asked counts as full until an append succeeds. One system call at
+    /// most.
+    pub fn is_full(&self) -> bool {
+        self.inner.is_full()
+    }
+
+    /// The bytes that the ballast holds; 0 while they are given up.
+    pub fn ballast_bytes(&self) -> u64 {
+        let ballast = &self.inner.ballast;
+        match ballast.is_released() {
+            true => 0,
+            false => ballast.bytes(),
+        }
     }
 
     /// Makes the data directory read-only until it is opened again: a write or a sync of a file that

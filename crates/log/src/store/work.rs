@@ -35,6 +35,8 @@ struct State {
     checkpoint: bool,
     os_dirty_since: Option<Duration>,
     last_checkpoint: Duration,
+    /// Set while the ballast is given up.
+    look_for_space_at: Option<Duration>,
     stopped: bool,
 }
 
@@ -99,11 +101,27 @@ impl Work {
     }
 
     /// Waits for something to do. `None`: stopped. Blocks.
-    pub(super) fn wait(&self, ballast_is_released: impl Fn() -> bool) -> Option<Task> {
+    pub(super) fn wait(
+        &self,
+        ballast_is_released: impl Fn() -> bool,
+        clock: &dyn Clock,
+    ) -> Option<Task> {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
                 return None;
+            }
+            // First of all, as often as it is due and not more: there may be no end of other work.
+            let look_in = ballast_is_released().then(|| {
+                let now = clock.elapsed();
+                let due = *state
+                    .look_for_space_at
+                    .get_or_insert(now + BALLAST_INTERVAL);
+                due.saturating_sub(now)
+            });
+            if look_in == Some(Duration::ZERO) {
+                state.look_for_space_at = None;
+                return Some(Task::RestoreBallast);
             }
             if let Some(partition) = state.partitions.pop_front() {
                 return Some(Task::Partition(partition));
@@ -111,14 +129,9 @@ impl Work {
             if std::mem::take(&mut state.prewrite) {
                 return Some(Task::Prewrite);
             }
-            if !ballast_is_released() {
-                self.maintenance.wait(&mut state);
-            } else if self
-                .maintenance
-                .wait_for(&mut state, BALLAST_INTERVAL)
-                .timed_out()
-            {
-                return Some(Task::RestoreBallast);
+            match look_in {
+                None => self.maintenance.wait(&mut state),
+                Some(time) => drop(self.maintenance.wait_for(&mut state, time)),
             }
         }
     }

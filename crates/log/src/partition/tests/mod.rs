@@ -32,13 +32,30 @@ use crate::metrics::StoreMetrics;
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 /// A store that does nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Recorder {
     appended: parking_lot::Mutex<Vec<(u64, bool)>>,
     maintenance: AtomicU64,
     dirtied: AtomicU64,
     read_only: AtomicBool,
+    /// What appends may take from the file system.
+    spare: AtomicU64,
+    lacks: AtomicU64,
     metrics: StoreMetrics,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self {
+            appended: parking_lot::Mutex::default(),
+            maintenance: AtomicU64::new(0),
+            dirtied: AtomicU64::new(0),
+            read_only: AtomicBool::new(false),
+            spare: AtomicU64::new(u64::MAX),
+            lacks: AtomicU64::new(0),
+            metrics: StoreMetrics::default(),
+        }
+    }
 }
 
 impl Durability for Recorder {
@@ -58,6 +75,12 @@ impl Durability for Recorder {
     }
     fn with_ballast(&self, op: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
         op()
+    }
+    fn spare_bytes(&self) -> u64 {
+        self.spare.load(Relaxed)
+    }
+    fn lacks(&self, bytes: u64) {
+        self.lacks.store(bytes, Relaxed);
     }
     fn metrics(&self) -> &StoreMetrics {
         &self.metrics

@@ -55,6 +55,35 @@ fn the_first_append_to_a_full_disk_leaves_no_file() {
 }
 
 #[test]
+fn appends_leave_what_the_ballast_gave_up_to_what_makes_room() {
+    let fixture = Fixture::os(1 << 20);
+    fixture.append(&batch(60_000)); // the first 64 KiB are nearly full
+    for spare in [0, 54_000] {
+        fixture.store.spare.store(spare, Relaxed);
+        let refused = append(&fixture, &batch(60_000)).unwrap_err();
+        assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+        assert!(fixture.store.lacks.load(Relaxed) >= 60_000);
+    }
+    let options = AppendOptions::default();
+    let partition = &fixture.partition;
+    let offsets = partition.append_from_ballast(&batch(60_000), options, NOW);
+    assert_eq!(offsets.unwrap().base_offset, Offset(1));
+    assert_eq!(fixture.store.lacks.load(Relaxed), 0, "one found room");
+
+    // A whole step is more than there is to spare; what is needed is not.
+    fixture.store.spare.store(500_000, Relaxed);
+    fixture.append(&batch(400_000));
+    fixture.maintain();
+    assert!(!fixture.files().contains(&"next-segment.tmp".to_owned()));
+    fixture.store.spare.store(60_000, Relaxed);
+    let refused = append(&fixture, &batch(600_000)).unwrap_err(); // a roll
+    assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+    fixture.store.spare.store(u64::MAX, Relaxed);
+    fixture.append(&batch(600_000));
+    assert_eq!(fixture.read_all().len(), 4);
+}
+
+#[test]
 fn the_last_bytes_of_a_disk_are_used() {
     let fixture = Fixture::os(1 << 30);
     fixture.append(&batch(60_000));
