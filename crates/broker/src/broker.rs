@@ -157,10 +157,7 @@ impl Broker {
     /// Why nothing can be written until a restart, or no topic changed, once that is so: a sync of
     /// the journal, of a directory or of the catalog failed.
     pub fn read_only(&self) -> Option<Arc<str>> {
-        self.core
-            .store
-            .read_only()
-            .or_else(|| self.core.catalog.failed())
+        self.core.catalog.failed()
     }
 
     /// The budget for the bytes of requests.
@@ -197,6 +194,18 @@ impl Broker {
             .environment
             .disk
             .space(&self.core.options.data_dir)
+    }
+
+    /// Whether records are refused because the disk has no room for them. Ends by itself when it has.
+    /// Blocks for one system call at most.
+    pub fn is_disk_full(&self) -> bool {
+        self.core.store.is_full()
+    }
+
+    /// The bytes that the ballast file holds for deletes, commits and checkpoints on a full disk; 0
+    /// while they are given up.
+    pub fn ballast_bytes(&self) -> u64 {
+        self.core.store.ballast_bytes()
     }
 
     /// How many records the catalog has ever had; it rises with every change of topics. Waits for a
@@ -319,6 +328,10 @@ impl Host for StoreHost {
 
     fn failed(&self, reason: &str) {
         self.0.make_read_only(reason);
+    }
+
+    fn read_only(&self) -> Option<Arc<str>> {
+        self.0.read_only()
     }
 }
 

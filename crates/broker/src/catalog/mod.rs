@@ -46,6 +46,9 @@ pub(crate) trait Host: Send + Sync + fmt::Debug {
 
     /// A write or a sync of the catalog has failed: nothing may be written to the directory any more.
     fn failed(&self, reason: &str);
+
+    /// Why nothing may be written to the directory any more, once that is so. Does not block.
+    fn read_only(&self) -> Option<Arc<str>>;
 }
 
 /// The catalog of one data directory. Every method blocks for its file.
@@ -233,9 +236,11 @@ impl Catalog {
         self.inner.lock().next_number
     }
 
-    /// Why nothing can be proposed any more. Does not block.
+    /// Why nothing can be proposed any more: the catalog's own failure or another one in its data
+    /// directory. Does not block.
     pub(crate) fn failed(&self) -> Option<Arc<str>> {
-        self.failed.get().cloned()
+        let own = self.failed.get().cloned();
+        own.or_else(|| self.host.get()?.read_only())
     }
 
     /// Decides, writes, syncs and applies one command. Durable when it returns. Commands that are

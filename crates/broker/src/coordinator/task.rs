@@ -453,7 +453,7 @@ async fn append(place: &Place, end: Offset, batch: Batch) -> Result<Appended, Ap
     // What is written here makes room for more: offsets that move on, members that leave.
     let store = place.home.store.clone();
     let relieved = move || {
-        let append = || match log.append(&batch, options, now) {
+        let append = || match log.append_from_ballast(&batch, options, now) {
             Err(AppendError::NoSpace { .. }) => Err(io::ErrorKind::StorageFull.into()),
             done => Ok(done),
         };

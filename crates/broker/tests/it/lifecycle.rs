@@ -199,6 +199,13 @@ async fn nothing_is_acknowledged_or_readable_while_the_sync_fails() {
     assert_eq!(read_all(&broker, "t").await, [(0, "durable".to_owned())]);
     let refused = produce(&broker, to("t", batch(&["x"]))).await.unwrap_err();
     assert_eq!(refused.code(), Code::ReadOnly);
+    // The catalog belongs to the directory: a change of topics is refused before it is written.
+    let records = broker.catalog_records().await;
+    let refused = broker
+        .create_topic(sapwood_broker::NewTopic::named("late"))
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::ReadOnly);
+    assert_eq!(broker.catalog_records().await, records);
     // A reader that waits in vain does so quietly.
     let wait = Duration::from_millis(50);
     let reads = broker.metrics().fetch_read.counts().iter().sum::<u64>();
