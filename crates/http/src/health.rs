@@ -48,8 +48,8 @@ impl From<LoadProgress> for LoadingProgress {
 }
 
 /// What `/readyz` answers: 200 when ready, else 503, each with this as JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(tag = "status", rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
 pub enum Readiness {
     /// The data directory is being recovered; nothing is served yet.
     Recovering {
@@ -69,12 +69,23 @@ pub enum Readiness {
     },
     /// Requests are served.
     Ready,
+    /// The disk has no room for records: they are refused until it has. What is there is served, and
+    /// topics can be deleted.
+    Full {
+        /// What was refused, and what would help.
+        reason: String,
+    },
+    /// A write or a sync failed: records are refused until a restart. What is there is served.
+    ReadOnly {
+        /// The first thing that went wrong.
+        reason: String,
+    },
     /// What was accepted is finished, and nothing new is taken.
     Draining,
 }
 
 /// The state of one process, from its start to its end. It only moves forward: recovering, loading,
-/// ready, draining.
+/// ready, draining; but for the disk, which may fill up and have room again, or fail.
 pub struct Health {
     started: Instant,
     progress: Box<dyn Fn() -> RecoveryProgress + Send + Sync>,
@@ -142,18 +153,31 @@ impl Health {
             return Readiness::Draining;
         }
         match self.broker.get() {
-            Some((broker, _)) => match self.is_loading(broker) {
-                None => Readiness::Ready,
-                Some(progress) => Readiness::Loading {
-                    progress,
-                    elapsed_seconds: self.started.elapsed().as_secs_f64(),
-                },
-            },
+            Some((broker, _)) => self.readiness_of(broker),
             None => Readiness::Recovering {
                 progress: (self.progress)(),
                 elapsed_seconds: self.started.elapsed().as_secs_f64(),
             },
         }
+    }
+
+    fn readiness_of(&self, broker: &Broker) -> Readiness {
+        // First: a broker that can write nothing may never load its groups.
+        if let Some(reason) = broker.read_only() {
+            let reason = reason.to_string();
+            return Readiness::ReadOnly { reason };
+        }
+        if let Some(progress) = self.is_loading(broker) {
+            return Readiness::Loading {
+                progress,
+                elapsed_seconds: self.started.elapsed().as_secs_f64(),
+            };
+        }
+        if broker.is_disk_full() {
+            let reason = full(broker);
+            return Readiness::Full { reason };
+        }
+        Readiness::Ready
     }
 
     /// The broker, once there is one.
@@ -165,4 +189,20 @@ impl Health {
     pub fn start_took(&self) -> Option<Duration> {
         self.broker.get().map(|(_, took)| *took)
     }
+}
+
+/// What an operator wants to know of a full disk.
+fn full(broker: &Broker) -> String {
+    let free = match broker.disk_space() {
+        Ok(space) => format!(
+            "{} of {} bytes are free",
+            space.free_bytes, space.total_bytes
+        ),
+        Err(error) => format!("the file system cannot be asked: {error}"),
+    };
+    let kept = match broker.ballast_bytes() {
+        0 => ", and what there is makes up for the ballast first",
+        _ => "",
+    };
+    format!("records are refused for want of space: {free}{kept}")
 }

@@ -92,9 +92,11 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     let readiness = shared.health.readiness();
     let status = match readiness {
         Readiness::Ready => StatusCode::OK,
-        Readiness::Recovering { .. } | Readiness::Loading { .. } | Readiness::Draining => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Readiness::Recovering { .. }
+        | Readiness::Loading { .. }
+        | Readiness::Full { .. }
+        | Readiness::ReadOnly { .. }
+        | Readiness::Draining => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, Json(readiness)).into_response()
 }

@@ -10,9 +10,6 @@ use sapwood_broker::{
 
 use super::families::{Buckets, Families, Labels};
 
-/// Below this much free space the next step of a segment's allocation cannot succeed.
-const DISK_FULL_BYTES: u64 = 64 << 10;
-
 /// Writes everything that `broker` counts. Blocks for one system call on the file system.
 pub(super) fn encode(
     broker: &Broker,
@@ -378,7 +375,7 @@ fn disk(broker: &Broker, families: &mut Families<'_, '_>) -> fmt::Result {
         space.iter().map(|space| (Vec::new(), space.total_bytes)),
     )?;
     let read_only = broker.read_only().is_some();
-    let full = !read_only && space.is_some_and(|space| space.free_bytes < DISK_FULL_BYTES);
+    let full = !read_only && broker.is_disk_full();
     let states = [
         ("ok", !read_only && !full),
         ("full", full),
@@ -387,8 +384,15 @@ fn disk(broker: &Broker, families: &mut Families<'_, '_>) -> fmt::Result {
     families.gauges(
         "sapwood_disk_state",
         None,
-        "1 for the state of the data directory.",
+        "1 for the state of the data directory: full is as long as appends are refused for want of \
+         space, read_only until a restart.",
         states.map(|(state, is)| (vec![("state", state)], u64::from(is))),
+    )?;
+    families.gauges(
+        "sapwood_disk_ballast",
+        Some(Unit::Bytes),
+        "Space that is kept for deletes, commits and checkpoints on a full disk; 0 while it is given up.",
+        [(Vec::new(), broker.ballast_bytes())],
     )
 }
 
