@@ -49,6 +49,8 @@ pub(crate) enum Existence {
 #[derive(Debug, Clone)]
 pub(crate) struct Topic {
     pub(crate) kind: Kind,
+    /// What it is being switched to; it may be that already.
+    pub(crate) switching: Option<Kind>,
     pub(crate) existence: Existence,
     /// How many topics had this name before.
     pub(crate) incarnation: u32,
@@ -62,6 +64,8 @@ pub(crate) struct Partition {
     pub(crate) epoch: u32,
     /// What was acknowledged or read, by offset.
     pub(crate) known: BTreeMap<u64, RecordId>,
+    /// Everything known below survives, of whatever kind the topic is now.
+    pub(crate) durable_to: u64,
     /// Readers have read everything below.
     pub(crate) read_to: u64,
     /// The log start is at least this.
@@ -108,6 +112,7 @@ pub(crate) struct Counts {
     pub(crate) commits: u64,
     pub(crate) trims: u64,
     pub(crate) topics: u64,
+    pub(crate) switches: u64,
 }
 
 /// An account that several tasks keep.
@@ -151,6 +156,7 @@ impl Account {
         let before = self.topics.get(name);
         let topic = Topic {
             kind,
+            switching: None,
             existence: Existence::Creating,
             incarnation: before.map_or(0, |topic| topic.incarnation + 1),
             partitions: vec![Partition::default(); partitions as usize],
@@ -172,6 +178,35 @@ impl Account {
         {
             topic.existence = existence;
             self.counts.topics += 1;
+        }
+    }
+
+    /// A topic is about to be switched to another kind. What is known of an fsync topic stays durable.
+    pub(crate) fn switching(&mut self, name: &str, kind: Kind) {
+        let Some(topic) = self.topics.get_mut(name) else {
+            return;
+        };
+        topic.switching = Some(kind);
+        if topic.kind == Kind::Fsync {
+            for partition in &mut topic.partitions {
+                let end = partition
+                    .known
+                    .keys()
+                    .next_back()
+                    .map_or(0, |last| last + 1);
+                partition.durable_to = partition.durable_to.max(end);
+            }
+        }
+    }
+
+    /// The broker said that a topic is of the other kind now.
+    pub(crate) fn switched(&mut self, name: &str) {
+        if !self.is_closed
+            && let Some(topic) = self.topics.get_mut(name)
+            && let Some(kind) = topic.switching.take()
+        {
+            topic.kind = kind;
+            self.counts.switches += 1;
         }
     }
 
@@ -328,11 +363,15 @@ impl Account {
                 continue;
             };
             topic.existence = Existence::There;
+            topic.kind = found.kind;
+            topic.switching = None;
             for (partition, found) in topic.partitions.iter_mut().zip(&found.partitions) {
                 let offsets = found.log_start..;
                 *partition = Partition {
                     epoch: found.epoch,
                     known: offsets.zip(found.records.iter().copied()).collect(),
+                    // A recovery and a clean stop sync what they keep.
+                    durable_to: found.end(),
                     read_to: found.end(),
                     trimmed: found.log_start,
                     trimming: found.log_start,

@@ -1,7 +1,7 @@
 //! Load, cut, survivors, and again on one of the survivors.
 
 use std::{
-    path::Path,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +16,8 @@ use crate::{
     Args, Failure,
     account::{Account, Shared},
     cache::{Contents, Cut, Moment, Survival},
-    found::{Found, judge, read_all},
+    found::{Found, read_all},
+    judge::judge,
     load::{self, Load},
     machine::{Broker, Machine, Workshop},
     random::Random,
@@ -92,6 +93,15 @@ struct Standing {
     machine: Machine,
     client: Client,
     account: Account,
+    origin: Origin,
+}
+
+/// The disk that a machine booted from, to be kept when a promise turns out to be broken.
+#[derive(Clone)]
+struct Origin {
+    name: String,
+    contents: Contents,
+    log: Option<PathBuf>,
 }
 
 impl Bench<'_> {
@@ -107,9 +117,11 @@ impl Bench<'_> {
                 Some(standing) => standing,
                 None => self.begin()?,
             };
-            let (cut, account) = self.load_and_cut(number, begun)?;
+            let origin = begun.origin.clone();
+            let cut = self.load_and_cut(number, begun);
+            let (cut, account) = cut.map_err(|failure| self.keep(failure, &origin))?;
             standing = Some(self.survive(number, &cut, &account)?);
-            println!("{}", self.tally.line(number));
+            println!("{}", self.tally.line());
         }
         standing.map_or(Ok(()), |standing| self.finish(standing))
     }
@@ -120,11 +132,17 @@ impl Bench<'_> {
         let machine = Machine::boot(&self.workshop, self.workshop.empty(), options)?;
         let mut broker = machine.start()?;
         let (_, client) = broker.ready()?;
+        let origin = Origin {
+            name: "empty".to_owned(),
+            contents: self.workshop.empty(),
+            log: Some(machine.log().to_owned()),
+        };
         Ok(Standing {
             broker,
             machine,
             client,
             account: Account::default(),
+            origin,
         })
     }
 
@@ -135,6 +153,7 @@ impl Bench<'_> {
             machine,
             client,
             account,
+            ..
         } = standing;
         let account = Shared::new(account);
         let started = Instant::now();
@@ -210,7 +229,7 @@ impl Bench<'_> {
                 survival,
                 contents,
                 account,
-                &format!("cut-{number}-survivor-{index}"),
+                format!("cut-{number}-survivor-{index}"),
             )?;
             if u64::from(index) == chosen {
                 goes_on = Some(standing);
@@ -240,25 +259,27 @@ impl Bench<'_> {
     fn recover(
         &mut self,
         survival: Survival,
-        mut contents: Contents,
+        contents: Contents,
         account: &Account,
-        name: &str,
+        name: String,
     ) -> Result<Standing, Failure> {
+        let mut origin = Origin {
+            name,
+            contents,
+            log: None,
+        };
         let mut recovery_cuts = 0;
         while recovery_cuts < RECOVERY_CUTS_MAX && self.random.one_in(4) {
             recovery_cuts += 1;
-            let kept = contents.clone();
-            contents = self
-                .cut_recovery(contents)
-                .map_err(|failure| self.keep(failure, &kept, name, None))?;
+            let left = self.cut_recovery(origin.contents.clone());
+            origin.contents = left.map_err(|failure| self.keep(failure, &origin))?;
         }
         let options = self.random.one_of(MOUNT_OPTIONS);
-        let machine = Machine::boot(&self.workshop, contents.clone(), options)
-            .map_err(|failure| self.keep(failure, &contents, name, None))?;
-        let log = machine.log().to_owned();
-        let checked = self.check(machine, account);
-        let (standing, took, found) =
-            checked.map_err(|failure| self.keep(failure, &contents, name, Some(&log)))?;
+        let machine = Machine::boot(&self.workshop, origin.contents.clone(), options)
+            .map_err(|failure| self.keep(failure, &origin))?;
+        origin.log = Some(machine.log().to_owned());
+        let checked = self.check(machine, account, &origin);
+        let (standing, took, found) = checked.map_err(|failure| self.keep(failure, &origin))?;
         self.tally.survivor(survival, took, recovery_cuts, &found);
         Ok(standing)
     }
@@ -290,6 +311,7 @@ impl Bench<'_> {
         &mut self,
         machine: Machine,
         account: &Account,
+        origin: &Origin,
     ) -> Result<(Standing, Duration, Found), Failure> {
         let mut broker = machine.start()?;
         let (took, client) = broker.ready()?;
@@ -306,6 +328,7 @@ impl Bench<'_> {
             machine,
             client,
             account,
+            origin: origin.clone(),
         };
         Ok((standing, took, found))
     }
@@ -341,81 +364,83 @@ impl Bench<'_> {
 
     /// Stops a broker and checks its directory.
     fn finish(&mut self, standing: Standing) -> Result<(), Failure> {
-        standing.broker.stop()?;
-        standing.machine.verify()?;
+        let origin = standing.origin.clone();
+        let stopped = standing.broker.stop();
+        let verified = stopped.and_then(|()| standing.machine.verify());
+        verified.map_err(|failure| self.keep(failure, &origin))?;
         standing.machine.power_off()
     }
 
     /// The broker that goes on: as it is, or started again after a clean stop, or after kill -9, which
     /// may lose nothing, of os topics neither.
-    fn carry_on(&mut self, standing: Standing) -> Result<Standing, Failure> {
+    fn carry_on(&mut self, mut standing: Standing) -> Result<Standing, Failure> {
+        let is_stopped = match self.random.within(0..3) {
+            0 => return Ok(standing),
+            1 => true,
+            _ => false,
+        };
+        let origin = standing.origin.clone();
+        standing = self
+            .restart(standing, is_stopped)
+            .map_err(|failure| self.keep(failure, &origin))?;
+        Ok(standing)
+    }
+
+    fn restart(&mut self, standing: Standing, is_stopped: bool) -> Result<Standing, Failure> {
         let Standing {
             broker,
             machine,
-            client,
             mut account,
+            origin,
+            ..
         } = standing;
-        match self.random.within(0..3) {
-            0 => {
-                return Ok(Standing {
-                    broker,
-                    machine,
-                    client,
-                    account,
-                });
-            }
-            1 => {
-                broker.stop()?;
-                machine.verify()?;
-            }
-            _ => broker.kill(),
+        if is_stopped {
+            broker.stop()?;
+            machine.verify()?;
+        } else {
+            broker.kill();
         }
         let mut broker = machine.start()?;
         let (_, client) = broker.ready()?;
         let found = self.runtime.block_on(read_all(&client, &account))?;
         let complaints = judge(&account, &found, true);
         if !complaints.is_empty() {
-            return Err(Failure::Broken(format!(
-                "after a restart with the power on: {}",
-                complaints.join("\n")
-            )));
+            let complaints = complaints.join("\n");
+            let text = format!("after a restart with the power on: {complaints}");
+            return Err(Failure::Broken(text));
         }
         account.settle(&found);
+        self.tally.restart(is_stopped);
         Ok(Standing {
             broker,
             machine,
             client,
             account,
+            origin,
         })
     }
 
     /// Keeps the disk on which a promise was broken, and says how to look at it.
-    fn keep(
-        &self,
-        failure: Failure,
-        contents: &Contents,
-        name: &str,
-        log: Option<&Path>,
-    ) -> Failure {
+    fn keep(&self, failure: Failure, origin: &Origin) -> Failure {
         let Failure::Broken(text) = failure else {
             return failure;
         };
         let folder = &self.args.keep;
-        let image = folder.join(format!("{name}.img"));
+        let image = folder.join(format!("{}.img", origin.name));
         let kept = std::fs::create_dir_all(folder)
             .map_err(|error| Failure::machine(folder.display(), error))
-            .and_then(|()| self.workshop.save(contents, &image));
+            .and_then(|()| self.workshop.save(&origin.contents, &image));
         if let Err(error) = kept {
             return Failure::Broken(format!("{text}\nits disk is not kept: {error}"));
         }
-        if let Some(log) = log {
+        if let Some(log) = &origin.log {
             // The image says more than the log; without it the rest still holds.
-            let _ = std::fs::copy(log, folder.join(format!("{name}.log")));
+            let _ = std::fs::copy(log, folder.join(format!("{}.log", origin.name)));
         }
         let image = image.display();
         Failure::Broken(format!(
             "{text}\nThe times of threads do not come again with a seed; the disk is {image}, as it was \
-             found after the cut. On a copy of it: mount -o loop COPY DIR; echo another >ID; \
+             when the machine booted. On a copy of it: mount -o loop COPY DIR; echo another >ID; \
              {} dev --data-dir DIR/data --set storage.boot_id_file=ID",
             self.args.bin.display()
         ))

@@ -1,19 +1,17 @@
-//! What a broker has after a power cut, and whether that keeps its promises.
+//! What a broker has after a power cut.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use sapwood_client::{Client, PartitionId, Position};
+use sapwood_client::{Client, Durability, PartitionId, Position};
 
 use crate::{
     Failure,
-    account::{Account, Existence, Kind, Partition, Place, RecordId, Topic},
+    account::{Account, Kind, Place, RecordId},
 };
 
-/// Complaints past this many say nothing new.
-const COMPLAINTS_MAX: usize = 12;
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// Topics of the broker's own begin like this.
 const INTERNAL: &str = "__";
@@ -26,8 +24,9 @@ pub(crate) struct Found {
 }
 
 /// A topic that is there.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct FoundTopic {
+    pub(crate) kind: Kind,
     pub(crate) partitions: Vec<FoundPartition>,
 }
 
@@ -144,7 +143,11 @@ async fn read_topic(client: &Client, account: &Account, name: &str) -> Result<Fo
             return Err(Failure::Broken(text));
         }
     }
-    Ok(FoundTopic { partitions })
+    let kind = match described.topic.durability {
+        Durability::Fsync => Kind::Fsync,
+        Durability::Os => Kind::Os,
+    };
+    Ok(FoundTopic { kind, partitions })
 }
 
 /// What a group has committed; its partition may still be loading.
@@ -167,127 +170,5 @@ async fn committed(
             }
             Err(error) => return Err(Failure::broken(format!("the offsets of {group}"), error)),
         }
-    }
-}
-
-/// What of the account is not as it was promised. Empty if all is well.
-///
-/// With `os_as_fsync` records of os topics are held to what only fsync topics promise.
-pub(crate) fn judge(account: &Account, found: &Found, os_as_fsync: bool) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for (name, topic) in &account.topics {
-        let there = found.topics.get(name);
-        match (topic.existence, there) {
-            (Existence::There, None) => {
-                complaints.push(format!("{name} was created and is not there"))
-            }
-            (Existence::Gone, Some(_)) => {
-                complaints.push(format!("{name} was deleted and is there"))
-            }
-            (_, Some(there)) => {
-                judge_topic(&mut complaints, account, (name, topic), there, os_as_fsync)
-            }
-            (_, None) => {}
-        }
-    }
-    for name in found.topics.keys() {
-        if !account.topics.contains_key(name) {
-            complaints.push(format!("{name} is there, and nobody created it"));
-        }
-    }
-    for ((group, place), commit) in &account.commits {
-        let committed = found.commits.get(&(group.clone(), place.clone())).copied();
-        if committed != commit.acknowledged && (committed.is_none() || committed != commit.pending)
-        {
-            complaints.push(format!(
-                "{group} {place:?}: {commit:?}, but found {committed:?}"
-            ));
-        }
-    }
-    complaints.truncate(COMPLAINTS_MAX);
-    complaints
-}
-
-fn judge_topic(
-    complaints: &mut Vec<String>,
-    account: &Account,
-    (name, topic): (&String, &Topic),
-    found: &FoundTopic,
-    os_as_fsync: bool,
-) {
-    let (wanted, there) = (topic.partitions.len(), found.partitions.len());
-    if wanted != there {
-        complaints.push(format!("{name} has {there} partitions, not {wanted}"));
-        return;
-    }
-    let kind = if os_as_fsync { Kind::Fsync } else { topic.kind };
-    for (number, (known, found)) in topic.partitions.iter().zip(&found.partitions).enumerate() {
-        let mut complain = |text: String| complaints.push(format!("{name}/{number}: {text}"));
-        judge_partition(&mut complain, kind, known, found);
-        judge_order(&mut complain, account, number, found);
-    }
-}
-
-fn judge_partition(
-    complain: &mut impl FnMut(String),
-    kind: Kind,
-    known: &Partition,
-    found: &FoundPartition,
-) {
-    if !(known.trimmed..=known.trimming.max(known.trimmed)).contains(&found.log_start) {
-        complain(format!(
-            "starts at {}; trimmed to {}, asked for {}",
-            found.log_start, known.trimmed, known.trimming
-        ));
-    }
-    let mut lost = 0_u64;
-    for (offset, id) in known.known.range(found.log_start..) {
-        let index = usize::try_from(offset - found.log_start).unwrap_or(usize::MAX);
-        match found.records.get(index) {
-            Some(there) if there == id => {}
-            Some(there) => complain(format!("at {offset} {there:?}, where {id:?} was known")),
-            None => lost += 1,
-        }
-    }
-    if lost > 0 && kind == Kind::Fsync {
-        complain(format!(
-            "{lost} records are lost; the log ends at {}",
-            found.end()
-        ));
-    }
-    if found.epoch < known.epoch || (lost > 0 && found.epoch == known.epoch) {
-        complain(format!(
-            "leader epoch {} after {}, {lost} known records cut",
-            found.epoch, known.epoch
-        ));
-    }
-}
-
-/// Each writer's records follow each other without a gap; the first is the first sent unless the log
-/// was trimmed.
-fn judge_order(
-    complain: &mut impl FnMut(String),
-    account: &Account,
-    number: usize,
-    found: &FoundPartition,
-) {
-    let mut next = BTreeMap::<u32, u32>::new();
-    for (index, id) in found.records.iter().enumerate() {
-        let offset = found.log_start + index as u64;
-        let expected = match next.get(&id.writer) {
-            Some(expected) => *expected,
-            None if found.log_start == 0 => 0,
-            None => id.sequence,
-        };
-        if id.sequence != expected {
-            let sent = account
-                .writers()
-                .get(id.writer as usize)
-                .and_then(|writer| writer.sent.get(number));
-            complain(format!(
-                "at {offset} {id:?} of {sent:?}, expected its number {expected}"
-            ));
-        }
-        next.insert(id.writer, id.sequence + 1);
     }
 }

@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use sapwood_client::{
-    Acks, Append, Assignment, Client, Codec, Error, NewTopic, Offset, PartitionId, PartitionOffset,
-    Position, Record,
+    Acks, Append, Assignment, Client, Codec, ConfigChange, Error, NewTopic, Offset, PartitionId,
+    PartitionOffset, Position, Record,
 };
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -32,6 +32,12 @@ const LASTING: &[Lasting] = &[
         name: "wide",
         kind: Kind::Fsync,
         partitions: 40,
+        segment_bytes: "65536",
+    },
+    Lasting {
+        name: "switched",
+        kind: Kind::Os,
+        partitions: 3,
         segment_bytes: "65536",
     },
     Lasting {
@@ -84,6 +90,14 @@ const PRODUCING: &[Producing] = &[
         codec: Codec::Zstd,
         batch_bytes: 100 << 10,
         pause_ms: 60,
+    },
+    Producing {
+        topic: "switched",
+        partitions: 3,
+        bytes: 100..3_000,
+        codec: Codec::None,
+        batch_bytes: 16 << 10,
+        pause_ms: 20,
     },
     Producing {
         topic: "cached",
@@ -166,6 +180,8 @@ async fn run(client: Client, account: Shared, seed: u64) -> Result<(), Error> {
         account.clone(),
         Random::new(seed, 201),
     ));
+    let random = Random::new(seed, 202);
+    tasks.spawn(switch(client.clone(), account.clone(), random));
     for group in 0..GROUPS {
         tasks.spawn(commit(
             client.clone(),
@@ -193,13 +209,9 @@ async fn create(
     (key, value): (&str, &str),
 ) -> Result<(), Error> {
     account.lock().creating(name, kind, partitions);
-    let durability = match kind {
-        Kind::Fsync => "fsync",
-        Kind::Os => "os",
-    };
     let topic = NewTopic::new(name)
         .partitions(partitions)
-        .config("durability", durability)
+        .config("durability", durability(kind))
         .config("max.message.bytes", "262144")
         .config(key, value);
     client.admin().create_topic(&topic).await?;
@@ -352,6 +364,31 @@ async fn churn(
         client.admin().delete_topic(name).await?;
         account.lock().exists(name, Existence::Gone);
         tokio::time::sleep(Duration::from_millis(random.within(0..40))).await;
+    }
+}
+
+/// Makes an fsync topic of an os topic, and the other way round.
+async fn switch(client: Client, account: Shared, mut random: Random) -> Result<(), Error> {
+    const NAME: &str = "switched";
+    loop {
+        tokio::time::sleep(Duration::from_millis(random.within(0..150))).await;
+        let now = account.lock().topics.get(NAME).map(|topic| topic.kind);
+        let next = match now {
+            Some(Kind::Os) => Kind::Fsync,
+            _ => Kind::Os,
+        };
+        account.lock().switching(NAME, next);
+        let value = durability(next).to_owned();
+        let change = ConfigChange::Set("durability".to_owned(), value);
+        client.admin().alter_topic(NAME, &[change]).await?;
+        account.lock().switched(NAME);
+    }
+}
+
+fn durability(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Fsync => "fsync",
+        Kind::Os => "os",
     }
 }
 

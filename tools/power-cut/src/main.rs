@@ -13,6 +13,7 @@ mod cache;
 mod chain;
 mod found;
 mod fs;
+mod judge;
 mod load;
 mod machine;
 mod random;

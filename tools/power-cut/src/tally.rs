@@ -24,6 +24,8 @@ pub(crate) struct Tally {
     told: Counts,
     survivors: BTreeMap<&'static str, u64>,
     in_recovery: u64,
+    killed: u64,
+    stopped: u64,
     recovered: Vec<Duration>,
     found_records: u64,
 }
@@ -48,9 +50,10 @@ impl Tally {
         self.told.commits += told.commits;
         self.told.trims += told.trims;
         self.told.topics += told.topics;
+        self.told.switches += told.switches;
         self.line = format!(
             "cut {number:>3} at {moment:<6} after {:>5} ms and {flushes:>3} flushes: {:>5} volatile writes ({} KiB); \
-             told: {} acks, {} reads, {} commits, {} trims, {} topic changes; recovered",
+             told: {} acks, {} reads, {} commits, {} trims, {} topics made or deleted, {} switches; recovered",
             loaded.as_millis(),
             cut.volatile(),
             cut.volatile() * 4,
@@ -59,6 +62,7 @@ impl Tally {
             told.commits,
             told.trims,
             told.topics,
+            told.switches,
         );
     }
 
@@ -94,8 +98,14 @@ impl Tally {
         );
     }
 
+    /// A broker was started again after a clean stop, or after kill -9, and nothing was lost.
+    pub(crate) fn restart(&mut self, is_stopped: bool) {
+        self.stopped += u64::from(is_stopped);
+        self.killed += u64::from(!is_stopped);
+    }
+
     /// What there is to say about the last cut.
-    pub(crate) fn line(&self, _number: u32) -> &str {
+    pub(crate) fn line(&self) -> &str {
         &self.line
     }
 }
@@ -134,6 +144,11 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
+            "| restarts after them: kill -9, clean stop | {}, {} |",
+            self.killed, self.stopped
+        )?;
+        writeln!(
+            f,
             "| volatile blocks at a cut: sum, median, most | {}, {}, {} |",
             volatile.iter().sum::<u64>(),
             middle(&volatile),
@@ -145,6 +160,11 @@ impl fmt::Display for Tally {
         writeln!(f, "| offsets committed | {} |", self.told.commits)?;
         writeln!(f, "| log starts moved | {} |", self.told.trims)?;
         writeln!(f, "| topics created or deleted | {} |", self.told.topics)?;
+        writeln!(
+            f,
+            "| topics switched between fsync and os | {} |",
+            self.told.switches
+        )?;
         writeln!(
             f,
             "| records read and compared on survivors | {} |",
