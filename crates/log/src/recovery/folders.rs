@@ -9,6 +9,7 @@ use std::{
 use sapwood_model::TopicId;
 use tracing::{error, info};
 
+use super::is_of_the_device;
 use crate::{
     framed::TEMPORARY_SUFFIX,
     io::{Disk, Environment, OpenMode},
@@ -48,7 +49,15 @@ pub(super) fn sweep(
             deleted.push(path);
             continue;
         }
-        let found = read_topic_id(disk, &path).map_err(OpenError::io(&path))?;
+        let found = match read_topic_id(disk, &path) {
+            // One bad sector must not stop the others. Nobody's folder is set aside, as ever.
+            Err(e) if is_of_the_device(&e) && expected.contains_key(&entry.name) => {
+                problems.insert(entry.name, format!("{}: {e}", names::METADATA_FILE));
+                continue;
+            }
+            Err(e) if is_of_the_device(&e) => None,
+            found => found.map_err(OpenError::io(&path))?,
+        };
         match (found, expected.get(&entry.name)) {
             (Some(found), Some(id)) if found == *id => {}
             (Some(found), _) if known.deleted.contains(&found) => {

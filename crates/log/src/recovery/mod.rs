@@ -15,6 +15,7 @@ mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    io,
     path::Path,
     sync::atomic::Ordering::Relaxed,
 };
@@ -97,13 +98,15 @@ pub struct CutLog {
 pub(crate) fn recover(input: &Input<'_>) -> Result<Outcome, OpenError> {
     let disk = &*input.environment.disk;
     let journal_folder = input.root.join(JOURNAL);
+    let mut unlisted = HashMap::new();
     if !input.clean {
         // First of all: the marker may still be on the disk, and after a power cut in here the next
         // start would trust it.
         marker::remove(input.environment, input.root).map_err(OpenError::io(input.root))?;
-        renew::renew(input)?;
+        unlisted = renew::renew(input)?;
     }
-    let problems = folders::sweep(input.environment, input.root, input.known)?;
+    let mut problems = folders::sweep(input.environment, input.root, input.known)?;
+    problems.extend(unlisted);
     let mut replays = begin(input, problems)?;
     let from = (!input.clean).then_some(input.checkpoint.first_round);
     let generation = input.checkpoint.generation;
@@ -135,9 +138,15 @@ pub(crate) fn recover(input: &Input<'_>) -> Result<Outcome, OpenError> {
             damaged_below,
         };
         let folder = input.root.join(TOPICS).join(folder_of(&replay.spec));
+        let outline = replay.outline();
         let settled = match input.clean {
             true => replay.open_clean(disk),
             false => replay.settle(disk, &now),
+        };
+        let settled = match settled {
+            // What was changed so far is what a crash would leave: the next recovery begins again.
+            Err(e) if is_of_the_device(&e) => Ok(outline.fail("recover", e)),
+            settled => settled,
         };
         let Settled {
             parts,
@@ -198,8 +207,15 @@ fn begin(
         let key = (spec.topic_id, spec.partition);
         let checkpoint = input.checkpoint.partitions.get(&key).cloned();
         let problem = problems.remove(&name);
-        let replay = Replay::begin(disk, spec.clone(), folder.clone(), checkpoint, problem)
-            .map_err(OpenError::io(&folder))?;
+        let begin = |problem| {
+            let (spec, folder, checkpoint) = (spec.clone(), folder.clone(), checkpoint.clone());
+            Replay::begin(disk, spec, folder, checkpoint, problem)
+        };
+        let begun = match begin(problem) {
+            Err(e) if is_of_the_device(&e) => begin(Some(e.to_string())),
+            begun => begun,
+        };
+        let replay = begun.map_err(OpenError::io(&folder))?;
         replays.insert(key, replay);
     }
     Ok(replays)
@@ -256,6 +272,17 @@ fn replay(
         report.rounds += 1;
     }
     Ok(())
+}
+
+/// Whether an error is about one place on the device, so that only the partition that lies there is
+/// offline. Anything else (a full disk, no descriptors, no permission) is about all of them, and may
+/// pass: then nothing is opened, and nothing changed that the next start would miss.
+fn is_of_the_device(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let of_device = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA];
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    errno.is_some_and(|errno| of_device.contains(&errno))
+        || error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 /// The marker of a clean stop: written last, removed before the first append.

@@ -4,11 +4,11 @@
 //! without writing them. Nobody can tell these names from durable ones. So after every unclean stop
 //! each name that no good checkpoint covers is given up and given again, and synced.
 
-use std::{io, path::Path};
+use std::{collections::HashMap, io, path::Path};
 
 use sapwood_model::Offset;
 
-use super::{DELETE_SUFFIX, Input, folder_of, folders::NEW_SUFFIX};
+use super::{DELETE_SUFFIX, Input, folder_of, folders::NEW_SUFFIX, is_of_the_device};
 use crate::{
     framed::TEMPORARY_SUFFIX,
     io::Disk,
@@ -22,8 +22,10 @@ const AGAIN_SUFFIX: &str = ".again";
 const SINGLE_SYNCS_MAX: usize = 64;
 
 /// Renews the names of journal files, copies aside, partition folders, and the files in those from the
-/// checkpoint's segment on. Durable when it returns. Blocks.
-pub(super) fn renew(input: &Input<'_>) -> Result<(), OpenError> {
+/// checkpoint's segment on. Durable when it returns, but for partitions whose folders the device does
+/// not give: what is wrong with these is returned, by folder name. Blocks.
+pub(super) fn renew(input: &Input<'_>) -> Result<HashMap<String, String>, OpenError> {
+    let mut problems = HashMap::new();
     let disk = &*input.environment.disk;
     let topics = input.root.join(TOPICS);
     let mut folders = vec![input.root.join(JOURNAL), input.root.join(ASIDE)];
@@ -33,7 +35,8 @@ pub(super) fn renew(input: &Input<'_>) -> Result<(), OpenError> {
     let is_topic = |name: &str| !name.ends_with(NEW_SUFFIX) && !name.ends_with(DELETE_SUFFIX);
     renew_in(disk, &topics, is_topic).map_err(OpenError::io(&topics))?;
     for spec in &input.known.partitions {
-        let folder = topics.join(folder_of(spec));
+        let name = folder_of(spec);
+        let folder = topics.join(&name);
         let entry = input
             .checkpoint
             .partitions
@@ -41,6 +44,10 @@ pub(super) fn renew(input: &Input<'_>) -> Result<(), OpenError> {
         let from = entry.map_or(Offset::ZERO, |entry| entry.segment);
         match renew_in(disk, &folder, |name| is_from(name, from)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // it will be made
+            Err(e) if is_of_the_device(&e) => {
+                problems.insert(name, e.to_string());
+                continue;
+            }
             renewed => renewed.map_err(OpenError::io(&folder))?,
         }
         folders.push(folder);
@@ -48,12 +55,12 @@ pub(super) fn renew(input: &Input<'_>) -> Result<(), OpenError> {
     folders.push(topics);
     if folders.len() > SINGLE_SYNCS_MAX {
         let synced = disk.sync_filesystem(input.root);
-        return synced.map_err(OpenError::io(input.root));
+        return synced.map(|()| problems).map_err(OpenError::io(input.root));
     }
     for folder in folders {
         disk.sync_dir(&folder).map_err(OpenError::io(&folder))?;
     }
-    Ok(())
+    Ok(problems)
 }
 
 fn renew_in(disk: &dyn Disk, folder: &Path, wanted: impl Fn(&str) -> bool) -> io::Result<()> {

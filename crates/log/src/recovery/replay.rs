@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 use sapwood_model::{Durability, LeaderEpoch, Offset};
 
 use super::{
-    folders,
+    folders, is_of_the_device,
     walk::{Cursor, SegmentOnDisk, Step, Walker},
 };
 use crate::{
@@ -158,10 +158,27 @@ impl Replay {
             });
             return Ok(());
         }
+        match self.write_at(disk, &place, &entry.bytes) {
+            Ok(()) => self.entries.push(place),
+            // The journal keeps the entry until this partition is recovered.
+            Err(error) if is_of_the_device(&error) => {
+                let file = self.folder.join(names::segment_file_name(place.segment));
+                let operation = "write";
+                self.failure = Some(OfflineReason::Io {
+                    operation,
+                    file,
+                    error,
+                });
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn write_at(&mut self, disk: &dyn Disk, place: &Place, bytes: &[u8]) -> io::Result<()> {
         let segment = self.segment(disk, place.segment)?;
-        segment.file.write_at(&[&entry.bytes], place.position)?;
+        segment.file.write_at(&[bytes], place.position)?;
         segment.bytes = segment.bytes.max(place.position + place.bytes);
-        self.entries.push(place);
         Ok(())
     }
 
@@ -362,6 +379,29 @@ impl Replay {
             epochs,
             producers,
         }
+    }
+
+    /// What is kept of a partition whose recovery may fail.
+    pub(super) fn outline(&self) -> Self {
+        Self {
+            spec: self.spec.clone(),
+            folder: self.folder.clone(),
+            checkpoint: self.checkpoint.clone(),
+            segments: self.segments.clone(),
+            entries: Vec::new(),
+            failure: None,
+            ..*self
+        }
+    }
+
+    /// The partition is offline: the device failed while it was recovered.
+    pub(super) fn fail(mut self, operation: &'static str, error: io::Error) -> Settled {
+        let file = self.folder.clone();
+        self.offline(OfflineReason::Io {
+            operation,
+            file,
+            error,
+        })
     }
 
     /// What there is of a partition that serves nothing. Its files stay as they are.
