@@ -51,6 +51,9 @@ pub struct BrokerOptions {
     pub cold_reads_max: usize,
     /// How long the state of an idempotent producer is kept after its last batch.
     pub producer_expiration: Duration,
+    /// How fast sealed segments are read in the background to find damage, in bytes a second: after an
+    /// unclean start and once a week. 0 switches it off.
+    pub scrub_bytes_per_second: u64,
     /// The settings of consumer groups.
     pub groups: sapwood_group::Settings,
     /// How long a drain waits for what was accepted before it closes the store, which makes what is
@@ -78,6 +81,7 @@ impl BrokerOptions {
             check_compressed: false,
             cold_reads_max: 16,
             producer_expiration: Duration::from_secs(24 * 60 * 60),
+            scrub_bytes_per_second: 0,
             groups: sapwood_group::Settings::default(),
             drain_timeout: Duration::from_secs(10),
             driver: Driver::default(),

@@ -23,7 +23,7 @@ pub use mmap::install_sigbus_handler;
 pub use partition::{
     AppendError, AppendOptions, Appended, Bounds, LogConfig, OfflineReason, Partition,
     PartitionObserver, PartitionSpec, PartitionState, PartitionStats, Read, ReadError, ReadLimits,
-    ReadMode, TimestampedOffset, TrimError, TruncateError,
+    ReadMode, Scrubbed, TimestampedOffset, TrimError, TruncateError,
 };
 pub use producers::ProducerState;
 

@@ -82,7 +82,9 @@ pub struct StoreMetrics {
     pub reads_resident: Counter,
     /// Reads that had to wait for the disk.
     pub reads_cold: Counter,
-    /// Batches that failed a check when they were read or recovered.
+    /// Bytes of sealed segments whose checksums a scrub computed.
+    pub scrubbed_bytes: Counter,
+    /// Batches that failed a check when they were read, scrubbed or recovered.
     pub corrupt_batches: Counter,
     /// Appends refused because the disk is full.
     pub no_space: Counter,

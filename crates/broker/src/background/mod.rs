@@ -10,6 +10,7 @@
 
 mod deletions;
 mod producers;
+mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -56,7 +57,7 @@ const FORGET_DELETED: usize = 0;
 const EXPIRE_PRODUCERS: usize = 1;
 
 /// The table. Every row runs once soon after the start.
-const ROWS: [Row; 2] = [
+const ROWS: [Row; 3] = [
     Row {
         name: "forget-deleted",
         tick: deletions::forget,
@@ -66,6 +67,11 @@ const ROWS: [Row; 2] = [
         name: "expire-producers",
         tick: producers::expire,
         delay: Duration::from_secs(1),
+    },
+    Row {
+        name: "scrub",
+        tick: scrub::scrub,
+        delay: Duration::ZERO,
     },
 ];
 
@@ -78,6 +84,7 @@ pub(crate) struct Background {
     producers_seen: AtomicBool,
     /// Ids that the store is done with and the catalog was not told yet.
     forgettable: parking_lot::Mutex<Vec<TopicId>>,
+    scrub: parking_lot::Mutex<scrub::Scrub>,
 }
 
 #[derive(Debug, Default)]

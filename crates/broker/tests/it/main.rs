@@ -17,6 +17,7 @@ mod groups;
 mod held_back;
 mod lifecycle;
 mod produce;
+mod scrub;
 mod support;
 mod topic_config;
 mod topics;

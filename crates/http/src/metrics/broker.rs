@@ -284,7 +284,7 @@ fn storage(store: &StoreMetrics, families: &mut Families<'_, '_>) -> fmt::Result
     for (name, help, histogram) in durations {
         families.histograms(name, help, [(Vec::new(), buckets(histogram))])?;
     }
-    let counters: [(&str, Option<Unit>, &str, &Counter); 12] = [
+    let counters: [(&str, Option<Unit>, &str, &Counter); 13] = [
         ("sapwood_appends", None, "Batches appended.", &store.appends),
         (
             "sapwood_append",
@@ -339,6 +339,12 @@ fn storage(store: &StoreMetrics, families: &mut Families<'_, '_>) -> fmt::Result
             None,
             "Reads that waited for the disk.",
             &store.reads_cold,
+        ),
+        (
+            "sapwood_scrubbed",
+            Some(Unit::Bytes),
+            "Bytes of sealed segments that were read to find damage.",
+            &store.scrubbed_bytes,
         ),
         (
             "sapwood_corrupt_batches",

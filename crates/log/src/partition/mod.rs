@@ -13,6 +13,7 @@ mod errors;
 mod journaling;
 mod maintain;
 mod read;
+mod scrub;
 mod times;
 mod truncate;
 mod types;
@@ -37,6 +38,7 @@ use tracing::error;
 
 pub(crate) use cut::Cut;
 pub use errors::{AppendError, OfflineReason, PartitionState, ReadError, TrimError, TruncateError};
+pub use scrub::Scrubbed;
 pub use types::{
     AppendOptions, Appended, Bounds, LogConfig, PartitionObserver, PartitionSpec, PartitionStats,
     Read, ReadLimits, ReadMode, TimestampedOffset,

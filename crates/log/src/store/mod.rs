@@ -12,6 +12,7 @@ mod commit;
 mod data_dir;
 mod inner;
 mod options;
+mod scrub;
 mod work;
 
 use std::{

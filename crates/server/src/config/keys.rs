@@ -127,6 +127,12 @@ pub static KEYS: &[Key] = &[
         "This many such bytes start a checkpoint at once.",
     ),
     key(
+        "storage.scrub_bytes_per_second",
+        Field::Bytes(|config| &mut config.storage.scrub_bytes_per_second, 0..=TIB),
+        "How fast sealed segments are read to find damage, once a week and after an unclean start; 0 is \
+         not at all.",
+    ),
+    key(
         "topics.auto_create",
         Field::Flag(|config| &mut config.topics.auto_create),
         "Whether producing to an unknown topic, or a Kafka client's asking for it, creates it.",

@@ -38,6 +38,7 @@ pub(super) fn defaults(profile: Profile, inputs: Inputs) -> Config {
             commit_bytes: MIB,
             os_checkpoint_interval: Duration::from_secs(10),
             os_checkpoint_bytes: 64 * MIB,
+            scrub_bytes_per_second: 32 * MIB,
         },
         topics: TopicsConfig {
             auto_create: dev,

@@ -147,6 +147,8 @@ pub struct StorageConfig {
     pub os_checkpoint_interval: Duration,
     /// This many dirty bytes of `os` topics start a checkpoint at once.
     pub os_checkpoint_bytes: u64,
+    /// How fast the background reads sealed segments to find damage; 0 is not at all.
+    pub scrub_bytes_per_second: u64,
 }
 
 /// How active segments are written.
