@@ -1,7 +1,13 @@
 //! Taking a checkpoint: sync what was appended, write down how far each partition is safe, and give
 //! the journal's files back.
 
-use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use sapwood_model::{Offset, TopicId};
 use tracing::{info, warn};
@@ -87,6 +93,9 @@ impl Inner {
                 .insert(cutting.key, self.entry(&cutting.cut));
         }
         self.set_aside(&last, &mut next)?;
+        // A failure of somebody else since this began: the syncs above may have succeeded only because
+        // it was told to the other one.
+        self.refuse_if_read_only()?;
         let path = self.dir.path().join(CHECKPOINT);
         let bytes = next.encode();
         let disk = self.disk();
@@ -207,8 +216,7 @@ impl Inner {
             self.sync_names(&cutting.partition)?;
         }
         for folder in [root.join(TOPICS), root.to_owned()] {
-            disk.sync_dir(&folder)
-                .map_err(|e| self.failure(&folder, "sync", e))?;
+            self.sync_folder(&folder, || true)?;
         }
         Ok(())
     }
@@ -230,16 +238,26 @@ impl Inner {
         let Some(version) = partition.folder_dirty() else {
             return Ok(());
         };
-        let folder = partition.folder();
-        match self.disk().sync_dir(&folder) {
-            Ok(()) => partition.folder_synced(version),
-            Err(error) if self.holds(partition) => {
-                return Err(self.failure(&folder, "sync", error));
-            }
-            // Its topic was deleted meanwhile, and the folder has another name or is gone.
-            Err(_) => {}
-        }
+        // If its topic was deleted meanwhile, the folder has another name or is gone.
+        self.sync_folder(&partition.folder(), || self.holds(partition))?;
+        partition.folder_synced(version);
         Ok(())
+    }
+
+    /// Syncs a folder. A failure makes the data directory read-only if it `matters`, also one for want
+    /// of space: what was not written is not tried again.
+    fn sync_folder(&self, folder: &Path, matters: impl Fn() -> bool) -> Result<(), StoreError> {
+        let turn = self.folder_syncs.lock();
+        self.refuse_if_read_only()?;
+        let failure = match self.disk().sync_dir(folder) {
+            Err(error) if matters() => {
+                self.mark_failed(&format!("could not sync {}: {error}", folder.display()))
+            }
+            Ok(()) | Err(_) => return Ok(()),
+        };
+        drop(turn);
+        self.tell_failed(&failure);
+        self.refuse_if_read_only()
     }
 
     /// Whether the partition was not deleted.

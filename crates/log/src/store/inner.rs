@@ -61,6 +61,9 @@ pub(crate) struct Inner {
     pub(super) forgotten: Mutex<Vec<TopicId>>,
     pub(super) ballast: Ballast,
     pub(super) failed: OnceLock<Arc<str>>,
+    /// Held while a folder is synced and its failure is noted: the next sync of the folder would
+    /// succeed, and must not come before that.
+    pub(super) folder_syncs: Mutex<()>,
     /// The size of the last append that was refused for want of space, unless one found space since.
     pub(super) lacking: AtomicU64,
     pub(super) metrics: StoreMetrics,

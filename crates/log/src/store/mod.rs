@@ -181,6 +181,7 @@ impl Store {
             forgotten: Mutex::default(),
             ballast,
             failed: OnceLock::new(),
+            folder_syncs: Mutex::new(()),
             lacking: AtomicU64::new(0),
             metrics: StoreMetrics::default(),
             dir,

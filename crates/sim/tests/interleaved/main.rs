@@ -9,6 +9,7 @@
 
 mod disk;
 mod promises;
+mod read_only;
 mod write_out;
 
 use std::{env, path::Path, sync::Arc};
