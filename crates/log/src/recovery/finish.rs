@@ -129,11 +129,11 @@ impl Replay {
         snapshots: &BTreeMap<Offset, Vec<u8>>,
         touched: &mut Vec<TouchedFile>,
     ) -> io::Result<()> {
-        let first = self.start().segment;
+        let synced = self.checkpoint.segment;
         let is_known = |offset: &Offset| self.segments.contains_key(offset);
         for entry in disk.read_dir(&self.folder)? {
             if let Some(offset) = names::parse_snapshot_file_name(&entry.name)
-                && offset > first
+                && offset > synced
                 && !(snapshots.contains_key(&offset) && is_known(&offset))
             {
                 disk.remove_file(&self.folder.join(&entry.name))?;

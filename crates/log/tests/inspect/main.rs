@@ -302,15 +302,17 @@ fn recovery_makes_the_snapshots_that_were_not_synced_anew_and_drops_those_of_los
         let synced = fs::read(folder.join("00000000000000000020.snapshot")).unwrap();
         fs::write(folder.join("00000000000000000097.snapshot"), synced).unwrap();
     }
-    let specs = [spec(1, Durability::Fsync), spec(2, Durability::Os)];
+    let mut specs = [spec(1, Durability::Fsync), spec(2, Durability::Os)];
+    // Trimmed into segment 60: what the producers did before it is not known any more.
+    specs[1].log_start = Offset(65);
     open(dir.path(), "another boot", &specs).close().unwrap();
     assert_eq!(verify(dir.path()).findings, []);
-    for folder in &folders {
+    for (folder, expected) in folders.iter().zip([&[20, 40, 60, 80][..], &[80]]) {
         let names = files(folder, ".snapshot").into_iter().map(|path| {
             let stem = path.file_stem().unwrap().to_str().unwrap();
             stem.parse::<u64>().unwrap()
         });
-        assert_eq!(names.collect::<Vec<_>>(), [20, 40, 60, 80]);
+        assert_eq!(names.collect::<Vec<_>>(), expected);
     }
 }
 
