@@ -91,6 +91,8 @@ pub(super) struct Queue {
     gap: Option<Gap>,
     /// The last failure is one that a pause may cure.
     pause_due: bool,
+    /// That failure, until a batch is written again.
+    refusal: Option<Error>,
     backoff: Backoff,
 }
 
@@ -124,6 +126,7 @@ impl Queue {
             new_epoch: false,
             gap: None,
             pause_due: false,
+            refusal: None,
             backoff: Backoff::new(seed),
         }
     }
@@ -201,6 +204,7 @@ impl Queue {
             Ok(base_offset) => {
                 self.confirmed |= !self.stalled;
                 self.backoff.reset();
+                self.refusal = None;
                 return done(self.remove(index), Ok(Some(base_offset)));
             }
             Err(error) => error,
@@ -224,9 +228,15 @@ impl Queue {
         }
         if error.is_retriable() {
             self.pause_due = true;
+            self.refusal = Some(error);
             return Answered::Kept;
         }
         done(self.give_up(index), Err(error))
+    }
+
+    /// Why batches are sent again and again, if the broker has refused the last one.
+    pub(super) fn refusal(&self) -> Option<&Error> {
+        self.refusal.as_ref()
     }
 
     /// The connection is gone: nothing on it will be answered.

@@ -351,10 +351,14 @@ impl Sender {
     fn expire(&mut self, slot: usize, now: Instant) {
         let timeout = self.shared.settings.delivery_timeout;
         let entry = &mut self.queues[slot];
+        let refused = match entry.queue.refusal() {
+            Some(error) => format!("; the broker refused it with {}: {error}", error.code()),
+            None => String::new(),
+        };
         let error = Error::local(
             Code::TimedOut,
             format!(
-                "the record was not acknowledged within {} s",
+                "the record was not acknowledged within {} s{refused}",
                 timeout.as_secs_f64()
             ),
         );

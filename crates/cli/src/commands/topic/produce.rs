@@ -291,8 +291,10 @@ impl Sender {
             let Some(result) = receipt.now_or_never() else {
                 return Ok(());
             };
-            result.map_err(|error| failed(*number, &error))?;
+            let settled = result.map_err(|error| failed(*number, &error));
+            // Also when it failed: a receipt gives its result once.
             self.receipts.pop_front();
+            settled?;
             self.acknowledged += 1;
         }
         Ok(())
