@@ -1,9 +1,13 @@
 //! Brokers that are killed, lose power, or run out of disk.
 
 mod disk_full;
+mod durability;
 mod flights;
+mod io_errors;
+mod kept;
 mod kill;
 mod power;
+mod truncated;
 mod workload;
 
 use std::time::Duration;

@@ -56,14 +56,15 @@ async fn acknowledged_records_of_an_fsync_topic_survive_power_cuts_that_lose_uns
     settings.verify();
 }
 
-fn boot(file: &Path, boots: &mut u64) {
+/// Whoever reads the file from now on sees another boot.
+pub(super) fn boot(file: &Path, boots: &mut u64) {
     *boots += 1;
     fs::write(file, format!("00000000-0000-4000-8000-{boots:012}\n")).expect("the scratch folder");
 }
 
 /// Wipes some of the pages that no checkpoint covers, as if they had never reached the disk, and says
 /// how many. The journal is left alone: which of its pages were synced cannot be seen from outside.
-fn lose_pages(data_dir: &Path, random: &mut Random) -> u64 {
+pub(super) fn lose_pages(data_dir: &Path, random: &mut Random) -> u64 {
     let synced = checkpoint(&data_dir.join("checkpoint"));
     let mut lost = 0;
     for folder in fs::read_dir(data_dir.join("topics")).expect("the folder of partitions") {

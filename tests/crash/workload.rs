@@ -19,8 +19,8 @@ use tokio::task::JoinHandle;
 
 use crate::harness::Random;
 
-const TOPIC: &str = "ledger";
-const PARTITIONS: u32 = 6;
+pub(super) const TOPIC: &str = "ledger";
+pub(super) const PARTITIONS: u32 = 6;
 const PRODUCERS: u32 = 3;
 /// How many receipts a producer leaves open.
 const IN_FLIGHT: usize = 500;

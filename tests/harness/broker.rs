@@ -1,6 +1,7 @@
 //! A broker as a process: started, killed, started again in the same place.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{BufRead, BufReader},
     net::TcpListener,
@@ -14,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sapwood_client::Client;
 use tempfile::TempDir;
 
-use super::{Random, Run, binary, run};
+use super::{Http, Random, Run, binary, run};
 
 /// A debug build on a busy machine recovers slowly; what takes longer than this hangs.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     data_dir: PathBuf,
     port: u16,
     sets: Vec<String>,
+    /// A program that runs the broker, with its arguments; empty for none.
+    run_by: Vec<OsString>,
 }
 
 impl Settings {
@@ -42,6 +45,7 @@ impl Settings {
             scratch,
             port: free_port(),
             sets: sets.iter().map(|set| (*set).to_owned()).collect(),
+            run_by: Vec::new(),
         }
     }
 
@@ -54,6 +58,12 @@ impl Settings {
     /// Adds a `section.key=value`.
     pub(crate) fn set(mut self, set: String) -> Self {
         self.sets.push(set);
+        self
+    }
+
+    /// Has the broker run by another program, which must become it.
+    pub(crate) fn run_by(mut self, program: Vec<OsString>) -> Self {
+        self.run_by = program;
         self
     }
 
@@ -91,7 +101,9 @@ impl Settings {
             .append(true)
             .open(&log_path)
             .expect("a log file");
-        let mut command = Command::new(binary());
+        let words: Vec<OsString> = [&self.run_by[..], &[binary().into()]].concat();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.args(["dev", "-o", "json", "--listen", &self.address()]);
         command
             .args(["--http-listen", "127.0.0.1:0", "--data-dir"])
@@ -107,6 +119,7 @@ impl Settings {
         Broker {
             child: child.expect("the binary can be started"),
             log_path,
+            http: None,
             stdout: None,
         }
     }
@@ -133,6 +146,8 @@ impl Settings {
 pub(crate) struct Broker {
     child: Child,
     log_path: PathBuf,
+    /// Once it is ready.
+    http: Option<Http>,
     /// Kept open: the broker must be able to write to it.
     stdout: Option<BufReader<ChildStdout>>,
 }
@@ -141,6 +156,20 @@ impl Broker {
     /// Whether the process runs.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Its health and its metrics.
+    ///
+    /// # Panics
+    /// Before it was ready.
+    pub(crate) fn http(&self) -> &Http {
+        self.http.as_ref().expect("the broker was ready")
+    }
+
+    /// What it has logged, since the first start in this place.
+    pub(crate) fn log(&self) -> String {
+        let log = fs::read(&self.log_path).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// `kill -9`, and waits until the process is gone.
@@ -152,6 +181,21 @@ impl Broker {
     pub(crate) fn restart_after_kill(&mut self, settings: &Settings) {
         self.end();
         *self = settings.start();
+    }
+
+    /// `kill -9`, something done to what it leaves, and the next one in its place.
+    pub(crate) fn restart_after(&mut self, settings: &Settings, something: impl FnOnce()) {
+        self.end();
+        something();
+        *self = settings.start();
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
+        self.wait(STOP_TIMEOUT)
     }
 
     /// SIGTERM, and waits for the drain.
@@ -196,6 +240,8 @@ impl Broker {
         let ready: serde_json::Value = serde_json::from_str(&line)
             .unwrap_or_else(|e| panic!("the ready line is {line:?}: {e}"));
         assert_eq!(ready["pid"], self.child.id(), "{line}");
+        let http = ready["http"].as_str().expect("the HTTP port is named");
+        self.http = Some(Http(http.to_owned()));
         self.stdout = Some(stdout);
     }
 

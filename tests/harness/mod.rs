@@ -1,8 +1,12 @@
-//! What the tests share: the binary, brokers as processes, the command line, random numbers.
+//! What the tests share: the binary, brokers as processes, failing disks under them, the command line,
+//! single requests of Kafka's, random numbers.
 
 mod binary;
 mod broker;
 mod cli;
+mod faults;
+mod http;
+mod kafka;
 mod random;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +15,9 @@ pub(crate) use self::{
     binary::binary,
     broker::{Broker, Settings},
     cli::{Run, run},
+    faults::{Call, Faults},
+    http::Http,
+    kafka::{KAFKA_STORAGE_ERROR, Kafka, Refused},
     random::{Random, seed},
 };
 
