@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         args.cuts, args.survivors
     );
     let runtime = Runtime::new().map_err(|error| Failure::machine("the runtime", error))?;
-    // Clients connect and tasks start from this thread.
+    // Clients are made on this thread.
     let handle = runtime.handle().clone();
     let _entered = handle.enter();
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -91,7 +91,7 @@ struct Standing {
     // Dropped in this order when something fails.
     broker: Broker,
     machine: Machine,
-    client: Client,
+    address: String,
     account: Account,
     origin: Origin,
 }
@@ -131,7 +131,7 @@ impl Bench<'_> {
         let options = self.random.one_of(MOUNT_OPTIONS);
         let machine = Machine::boot(&self.workshop, self.workshop.empty(), options)?;
         let mut broker = machine.start()?;
-        let (_, client) = broker.ready()?;
+        let (_, address) = broker.ready()?;
         let origin = Origin {
             name: "empty".to_owned(),
             contents: self.workshop.empty(),
@@ -140,7 +140,7 @@ impl Bench<'_> {
         Ok(Standing {
             broker,
             machine,
-            client,
+            address,
             account: Account::default(),
             origin,
         })
@@ -151,13 +151,14 @@ impl Bench<'_> {
         let Standing {
             mut broker,
             machine,
-            client,
+            address,
             account,
             ..
         } = standing;
         let account = Shared::new(account);
         let started = Instant::now();
-        let load = Load::start(&client, &account, self.random.next());
+        let load = Load::start(&address, &account, self.random.next())
+            .map_err(|error| Failure::machine("the load", error))?;
         std::thread::sleep(Duration::from_millis(
             self.random.within(0..self.args.load_ms),
         ));
@@ -314,7 +315,8 @@ impl Bench<'_> {
         origin: &Origin,
     ) -> Result<(Standing, Duration, Found), Failure> {
         let mut broker = machine.start()?;
-        let (took, client) = broker.ready()?;
+        let (took, address) = broker.ready()?;
+        let client = client(&address)?;
         let found = self.runtime.block_on(read_all(&client, account))?;
         let complaints = judge(account, &found, self.args.judge_os_as_fsync);
         if !complaints.is_empty() {
@@ -326,7 +328,7 @@ impl Bench<'_> {
         let standing = Standing {
             broker,
             machine,
-            client,
+            address,
             account,
             origin: origin.clone(),
         };
@@ -401,7 +403,8 @@ impl Bench<'_> {
             broker.kill();
         }
         let mut broker = machine.start()?;
-        let (_, client) = broker.ready()?;
+        let (_, address) = broker.ready()?;
+        let client = client(&address)?;
         let found = self.runtime.block_on(read_all(&client, &account))?;
         let complaints = judge(&account, &found, true);
         if !complaints.is_empty() {
@@ -414,7 +417,7 @@ impl Bench<'_> {
         Ok(Standing {
             broker,
             machine,
-            client,
+            address,
             account,
             origin,
         })
@@ -472,6 +475,11 @@ fn cut_at(
         drop(cache);
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Must be called in a runtime.
+fn client(address: &str) -> Result<Client, Failure> {
+    Client::new(address).map_err(|error| Failure::machine("the client", error))
 }
 
 fn tail(log: &str) -> &str {

@@ -1,12 +1,15 @@
 //! Programs that use the broker until the power goes.
 
-use std::{collections::VecDeque, ops::Range, time::Duration};
+use std::{collections::VecDeque, io, ops::Range, time::Duration};
 
 use sapwood_client::{
     Acks, Append, Assignment, Client, Codec, ConfigChange, Error, NewTopic, Offset, PartitionId,
     PartitionOffset, Position, Record,
 };
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::{
+    runtime::{self, Runtime},
+    task::JoinSet,
+};
 
 use crate::{
     account::{Existence, Kind, Place, Shared, value_of},
@@ -112,6 +115,8 @@ const PRODUCING: &[Producing] = &[
 const GROUPS: u64 = 8;
 /// How many receipts a producer leaves open.
 const IN_FLIGHT: usize = 200;
+/// No task of the load blocks for as long as this.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Records of a producer between two pauses, at most.
 const BURST: u64 = 40;
 
@@ -119,25 +124,39 @@ const BURST: u64 = 40;
 const SINGLE_BYTES: Range<u64> = 20..2_000;
 const CODECS: &[Codec] = &[Codec::None, Codec::Lz4, Codec::Zstd];
 
-/// Programs at work. They end when this is dropped.
-pub(crate) struct Load(JoinHandle<()>);
+/// Programs at work, in a runtime of their own: nothing of them, a producer's repetitions least of all,
+/// is left when this is dropped. A later broker may have the address of this one.
+pub(crate) struct Load(Option<Runtime>);
 
 impl Load {
-    /// Starts them; they create the topics that are missing first. Must be called in a runtime.
-    pub(crate) fn start(client: &Client, account: &Shared, seed: u64) -> Self {
-        let (client, account) = (client.clone(), account.clone());
-        Self(tokio::spawn(async move {
-            let run = run(client, account.clone(), seed).await;
-            if let Err(error) = run {
+    /// Starts them; they create the topics that are missing first.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub(crate) fn start(address: &str, account: &Shared, seed: u64) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let (address, account) = (address.to_owned(), account.clone());
+        runtime.spawn(async move {
+            let ended = match Client::new(&address) {
+                Ok(client) => run(client, account.clone(), seed).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
                 account.lock().complain(format!("the load ended: {error}"));
             }
-        }))
+        });
+        Ok(Self(Some(runtime)))
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+        }
     }
 }
 

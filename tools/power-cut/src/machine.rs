@@ -14,7 +14,6 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use sapwood_client::Client;
 use tempfile::TempDir;
 
 use crate::{
@@ -277,11 +276,11 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Waits until the broker is ready; says how long that took from its start, and gives a client.
+    /// Waits until the broker is ready; says how long that took from its start, and its address.
     ///
     /// # Errors
     /// When it ends or takes too long.
-    pub(crate) fn ready(&mut self) -> Result<(Duration, Client), Failure> {
+    pub(crate) fn ready(&mut self) -> Result<(Duration, String), Failure> {
         let stdout = self.child.stdout.take();
         let stdout = stdout.ok_or_else(|| Failure::machine("the broker", "nothing to read"))?;
         let (sender, receiver) = mpsc::channel();
@@ -305,9 +304,7 @@ impl Broker {
                 "the broker does not start: {line:?}"
             )));
         };
-        let client = Client::new(address);
-        let client = client.map_err(|error| Failure::machine("the client", error))?;
-        Ok((took, client))
+        Ok((took, address.to_owned()))
     }
 
     /// Whether the process runs.

@@ -94,7 +94,7 @@ fn a_disk_that_forgets_what_it_flushed_is_noticed() {
 
 #[test]
 fn records_that_are_only_in_the_page_cache_are_missed() {
-    let args = ["--cuts", "4", "--load-ms", "400", "--judge-os-as-fsync"];
+    let args = ["--cuts", "4", "--load-ms", "900", "--judge-os-as-fsync"];
     if let Some(output) = power_cut(&args) {
         assert_eq!(output.status.code(), Some(1));
         let stdout = String::from_utf8_lossy(&output.stdout);
