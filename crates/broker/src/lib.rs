@@ -32,7 +32,7 @@ mod producer_ids;
 mod throttle;
 
 pub use broker::{Broker, CloseError, OpenError};
-pub use catalog::{CatalogError, CatalogOpenError};
+pub use catalog::{CatalogError, CatalogOpenError, read_stopped_catalog};
 pub use coordinator::{CoordinatorError, LoadProgress};
 pub use drain::Status;
 pub use driver::Driver;

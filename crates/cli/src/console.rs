@@ -74,6 +74,11 @@ impl Console {
         !self.quiet && io::stderr().is_terminal()
     }
 
+    /// Whether `--yes` was given.
+    pub(crate) fn is_yes(&self) -> bool {
+        self.yes
+    }
+
     /// Asks whether to carry out a plan that was printed. `--yes` answers for the user.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::{
     store::OpenError,
 };
 
-const KIND: framed::Kind = framed::Kind {
+pub(crate) const KIND: framed::Kind = framed::Kind {
     magic: *b"SWCP",
     version: 1,
 };

@@ -320,6 +320,11 @@ pub(crate) struct EncodedIndex {
 }
 
 impl EncodedIndex {
+    /// The bytes of the `.index` and of the `.timeindex` file.
+    pub(crate) fn into_bytes(self) -> (Vec<u8>, Vec<u8>) {
+        (self.offsets, self.times)
+    }
+
     /// Writes the entries into the segment's files behind those that come before them, cuts off
     /// whatever lies behind, and returns both files, not synced.
     pub(crate) fn write(

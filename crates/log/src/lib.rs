@@ -39,3 +39,4 @@ pub use store::{
 };
 
 pub mod inspect;
+pub mod repair;

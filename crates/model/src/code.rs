@@ -118,7 +118,7 @@ codes! {
         "Free space, delete topics or shorten their retention; it recovers by itself.";
     PartitionOffline = 5002, "the partition is offline",
         "Its files are damaged or could not be written. The other partitions go on.",
-        "See the reason with `sapwood topic describe`; stop and run `sapwood storage verify`.";
+        "See the reason with `sapwood topic describe`; stop, and see what `sapwood storage repair` can do.";
     ReadOnly = 5003, "the data directory is read-only since a failed write",
         "The journal or a directory could not be synced: what is on the disk is no longer known.",
         "Look at the disk and the log, then restart: recovery settles what is there.";
@@ -145,7 +145,7 @@ codes! {
         "Look at the system's log for the device; then restart.";
     FileDamaged = 5011, "a file of the data directory is damaged",
         "A file that is written whole, or synced before it is relied on, fails its checks.",
-        "Nothing was changed. Look with `sapwood storage verify`; restore the directory from a backup.";
+        "Nothing was changed. See what `sapwood storage repair` can do, or restore it from a backup.";
     UnknownGroup = 6001, "the group does not exist",
         "Nobody has joined it or committed offsets for it, or its offsets have expired since.",
         "List groups with `sapwood group list`.";

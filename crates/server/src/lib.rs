@@ -23,3 +23,6 @@ pub use error::RunError;
 pub use machine::MachineError;
 pub use run::run;
 pub use server::{Ready, Server};
+
+// What `storage repair` needs to know of a stopped broker.
+pub use sapwood_broker::{CatalogOpenError, read_stopped_catalog};

@@ -11,6 +11,7 @@ mod codec;
 mod command;
 mod frame;
 mod state;
+mod stopped;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use sapwood_model::{Code, DirectoryId};
 use tracing::{error, info, warn};
 
 use self::frame::{Contents, FrameError};
+pub use self::stopped::read_stopped_catalog;
 pub(crate) use self::{
     command::{Applied, Command, NewTopicRecord, Rejected},
     state::{State, TopicRecord},

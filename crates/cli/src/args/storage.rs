@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-/// Commands over a data directory that no broker is using. They read only.
+/// Commands over a data directory that no broker is using. Only `repair --yes` changes it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StorageCommand {
     /// Show what is in a data directory: partitions, segments, journal, checkpoint
@@ -12,6 +12,31 @@ pub(crate) enum StorageCommand {
     Inspect(StorageArgs),
     /// Check every batch, offset, checksum and index; exit code 10 when something is wrong
     Verify(StorageArgs),
+    /// Bring a damaged data directory back: say what is lost, and with --yes do it
+    ///
+    /// Prints a plan: what is made anew, what is cut off, and which offsets of which partitions are lost.
+    /// Every batch that checks keeps its offset; an empty batch takes the place of those that do not, so
+    /// that no offset is given twice and consumers pass over them. Indexes, producers and leader epochs
+    /// are made anew from the batches, the checkpoint from the segments and the journal.
+    ///
+    /// Nothing is changed without --yes or an answer on the terminal. Before it is changed, every file is
+    /// copied to DIR/repair/<number>/old, with a manifest that says why. When it is interrupted, run it
+    /// again: the broker does not start before it is finished. The catalog is only read.
+    ///
+    /// Exit codes: 0 nothing is damaged any more, 8 some of it could not be repaired, 10 nothing was
+    /// changed and something is damaged.
+    #[command(verbatim_doc_comment)]
+    Repair(RepairArgs),
+}
+
+/// What to repair, and whether to.
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
+    /// Only print the plan
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Which part of which directory.

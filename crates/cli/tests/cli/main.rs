@@ -5,6 +5,7 @@ mod broker;
 mod groups;
 mod member;
 mod records;
+mod repair;
 mod restart;
 mod server;
 mod topics;

@@ -43,6 +43,7 @@ use crate::{
     journal::{self, Scan},
     names,
     recovery::{DELETE_SUFFIX, NEW_SUFFIX, marker},
+    repair,
     store::{BALLAST, CATALOG, CHECKPOINT, JOURNAL, LOCK_FILE, QUARANTINE, TOPICS, read_meta},
 };
 
@@ -82,12 +83,23 @@ pub fn inspect(
     options: &Options<'_>,
     progress: &Progress,
 ) -> Result<Report, OpenError> {
+    read_meta(environment, path)?;
+    let _lock = lock(environment, path)?;
+    look(environment, path, options, progress)
+}
+
+/// As [`inspect`], for a caller that holds the directory's lock.
+pub(crate) fn look(
+    environment: &Environment,
+    path: &Path,
+    options: &Options<'_>,
+    progress: &Progress,
+) -> Result<Report, OpenError> {
     let read_only = Environment {
         disk: Arc::new(ReadOnly(environment.disk.clone())),
         ..environment.clone()
     };
     let id = read_meta(&read_only, path)?;
-    let _lock = lock(environment, path)?;
     let report = Report {
         path: path.to_owned(),
         id,
@@ -151,6 +163,10 @@ struct Folder {
 
 impl Inspection<'_> {
     fn run(&mut self) {
+        let pending = repair::pending_path(self.root);
+        if file_bytes(self.disk, &pending).is_some() {
+            self.push(Severity::Damage, pending, repair::INTERRUPTED);
+        }
         let folders = self.folders();
         self.look_at_catalog(!folders.is_empty());
         self.report.quarantined = self.names(QUARANTINE);

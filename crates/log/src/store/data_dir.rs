@@ -9,7 +9,8 @@ use sapwood_model::{Code, DirectoryId};
 
 use crate::{
     framed::{self, FramedError, TEMPORARY_SUFFIX},
-    io::Environment,
+    io::{Environment, OpenMode},
+    repair,
 };
 
 /// The newest format of a data directory that this program reads and writes.
@@ -182,6 +183,7 @@ impl DataDir {
             true => read_meta(&environment, path)?,
             false => make(&environment, path)?,
         };
+        refuse_half_repaired(&environment, path)?;
         Ok(Self {
             environment,
             path: path.to_owned(),
@@ -203,6 +205,16 @@ impl DataDir {
     /// The disk, clock and randomness that it was opened with.
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+}
+
+/// A repair that was interrupted leaves files that do not belong together until it is finished.
+fn refuse_half_repaired(environment: &Environment, path: &Path) -> Result<(), OpenError> {
+    let pending = repair::pending_path(path);
+    match environment.disk.open(&pending, OpenMode::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(OpenError::io(&pending)(e)),
+        Ok(_) => Err(OpenError::damaged(&pending, repair::INTERRUPTED)),
     }
 }
 

@@ -1,4 +1,6 @@
-//! `sapwood storage inspect` and `verify`: what is in the data directory of a stopped broker.
+//! `sapwood storage`: what is in the data directory of a stopped broker, and its repair.
+
+mod repair;
 
 use std::{fmt::Write, fs, path::PathBuf, sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -47,11 +49,12 @@ const SEGMENT_COLUMNS: &[Column] = &[
     Column::Text("NEWEST"),
 ];
 
-/// Carries out `inspect` or `verify`.
+/// Carries out `inspect`, `verify` or `repair`.
 pub(crate) fn run(command: StorageCommand, console: &Console) -> Outcome {
     let (args, verify) = match command {
         StorageCommand::Inspect(args) => (args, false),
         StorageCommand::Verify(args) => (args, true),
+        StorageCommand::Repair(args) => return repair::run(&args, console),
     };
     let form = console.form()?;
     let mut report = look(&args, verify, console)?;
