@@ -46,7 +46,8 @@ impl Replay {
             }
         }
         let mut end = rebuilt.end;
-        if end.offset < self.spec.log_start {
+        let emptied = self.is_emptied() && end.segment == self.spec.log_start && end.position == 0;
+        if end.offset < self.spec.log_start || emptied {
             for base in self
                 .segments
                 .keys()

@@ -33,6 +33,8 @@ pub(super) struct Replay {
     pub(super) entries: Vec<Place>,
     /// Round of the last entry, also of one that the checkpoint covers.
     last_round: u64,
+    /// The checkpoint's segment was shorter than the checkpoint says before any entry was written.
+    prefix_is_missing: bool,
     pub(super) failure: Option<OfflineReason>,
 }
 
@@ -87,6 +89,7 @@ impl Replay {
             segments: BTreeMap::new(),
             entries: Vec::new(),
             last_round: 0,
+            prefix_is_missing: false,
             failure: None,
         };
         if let Some(problem) = problem {
@@ -116,6 +119,7 @@ impl Replay {
             .segments
             .get(&segment)
             .map_or(0, |segment| segment.bytes);
+        replay.prefix_is_missing = there < position;
         if needed && there < position {
             let file = replay.folder.join(names::segment_file_name(segment));
             let problem = format!("it has {there} bytes; {position} were synced");
@@ -314,6 +318,9 @@ impl Replay {
 
     /// Where the walk begins: at the checkpoint, or at the start of the log start's segment if that
     /// is higher: between the two, retention may have removed segments.
+    ///
+    /// A log whose checkpoint lies in a segment that is gone, all of it below the log start, begins at
+    /// the log start: see [`Self::is_emptied`].
     pub(super) fn start(&self) -> Cursor {
         let PartitionCheckpoint {
             end,
@@ -326,7 +333,7 @@ impl Replay {
             position,
             offset: end,
         };
-        if self.spec.log_start <= end {
+        if self.spec.log_start < end {
             return at_checkpoint;
         }
         match self.segments.range(..=self.spec.log_start).next_back() {
@@ -335,8 +342,23 @@ impl Replay {
                 position: 0,
                 offset: *base,
             },
+            _ if self.is_emptied() => Cursor {
+                segment: self.spec.log_start,
+                position: 0,
+                offset: self.spec.log_start,
+            },
             _ => at_checkpoint,
         }
+    }
+
+    /// Whether the checkpoint's segment was removed because everything in it lay below the log start, by
+    /// retention or by a recovery that was interrupted before its checkpoint. What the journal has of it
+    /// stands behind a hole then, and is not needed.
+    pub(super) fn is_emptied(&self) -> bool {
+        let log_start = self.spec.log_start;
+        let PartitionCheckpoint { end, segment, .. } = self.checkpoint;
+        let needed = |place: &Place| place.segment == segment && place.end_offset > log_start;
+        self.prefix_is_missing && end <= log_start && !self.entries.iter().any(needed)
     }
 
     pub(super) fn parts(
