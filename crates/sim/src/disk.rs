@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -151,6 +151,11 @@ impl SimDisk {
     pub fn take_kinds(&self) -> Vec<(u64, StepKind)> {
         let mut state = self.state.lock();
         state.kinds.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// What was to be read when a [`SimDisk::fail_read`] hit, since the last call.
+    pub fn take_failed_places(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.state.lock().failed_places)
     }
 
     /// What happened to this disk and to all copies of it, and of those before it.

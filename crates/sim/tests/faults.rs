@@ -168,6 +168,8 @@ fn openings_and_listings_can_fail_once_or_for_good() {
     assert!(eio(&disk.open(file, OpenMode::Read).unwrap_err()));
     disk.fail_read(disk.reads(), ReadFault::Sticky);
     assert!(eio(&disk.read_dir(root).unwrap_err()));
+    let hit = [FILE, "/", FILE, "/"].map(std::path::PathBuf::from);
+    assert_eq!(disk.take_failed_places(), hit);
     disk.power_cut(&mut Rng::new(1));
     assert!(eio(&disk.open(file, OpenMode::Write).unwrap_err()));
     assert!(eio(&disk.read_dir(root).unwrap_err()));

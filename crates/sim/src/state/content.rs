@@ -94,7 +94,12 @@ impl State {
                 _ => inode.unreadable = true,
             }
         }
-        if fault.is_some() || inode.unreadable {
+        let fails = fault.is_some() || inode.unreadable;
+        if fault.is_some() {
+            let path = self.path_of(id);
+            self.failed_places.push(path);
+        }
+        if fails {
             self.counts.failed_reads.add(1);
             return Err(device_error());
         }

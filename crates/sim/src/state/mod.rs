@@ -6,6 +6,7 @@ mod syncs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sapwood_log::io::TailKind;
@@ -40,6 +41,8 @@ pub(crate) struct State {
     pub(crate) write_back: u64,
     /// The kind of every step since it was asked for.
     pub(crate) kinds: Option<Vec<(u64, StepKind)>>,
+    /// What could not be read because a test asked for it.
+    pub(crate) failed_places: Vec<PathBuf>,
     /// Shared with all copies of this disk.
     pub(crate) counts: Arc<Counters>,
     /// Every step in words, for tests that failed.
@@ -119,6 +122,7 @@ impl State {
             tail_switch: TailSwitch::default(),
             write_back: 0,
             kinds: None,
+            failed_places: Vec::new(),
             counts: Arc::default(),
             history: None,
             capture: None,

@@ -1,7 +1,7 @@
 //! Names: finding, making, renaming and removing them; handles and locks on what they lead to.
 
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Inode, Node, ROOT, State};
 use crate::directory::{DirNode, InodeId, NameChange};
@@ -34,6 +34,34 @@ impl State {
             };
         }
         Ok(at)
+    }
+
+    /// A path that leads to an inode now; empty without one.
+    pub(super) fn path_of(&self, wanted: InodeId) -> PathBuf {
+        let mut path = PathBuf::new();
+        let mut at = wanted;
+        while at != ROOT {
+            let parent = self
+                .inodes
+                .iter()
+                .find_map(|(id, inode)| match &inode.node {
+                    Node::Dir(dir) => {
+                        let name = dir.names.iter().find(|(_, child)| **child == at)?.0;
+                        Some((*id, name))
+                    }
+                    Node::File(_) => None,
+                });
+            let Some((parent, name)) = parent else {
+                return PathBuf::new();
+            };
+            path = if path.as_os_str().is_empty() {
+                PathBuf::from(name)
+            } else {
+                Path::new(name).join(path)
+            };
+            at = parent;
+        }
+        Path::new("/").join(path)
     }
 
     pub(super) fn place(&self, path: &Path) -> io::Result<Place> {

@@ -1,10 +1,11 @@
-//! Damage: one byte somewhere in the data directory.
+//! Damage at rest: somewhere in the data directory a byte changes, or sectors turn into zeros or into
+//! others.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sapwood_log::io::{Disk, OpenMode};
-use sapwood_sim::{Rng, SimDisk};
+use sapwood_sim::{Rng, SECTOR_BYTES, SimDisk};
 
 use crate::forger;
 use crate::world::{DATA, Outcome};
@@ -13,44 +14,70 @@ use crate::world::{DATA, Outcome};
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) path: PathBuf,
-    position: u64,
+    what: String,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "byte {} of {}", self.position, self.path.display())
+        write!(f, "{} of {}", self.what, self.path.display())
     }
 }
 
-/// Changes one byte that is not zero, so that more than unused space is hit. The last round of the
+/// Changes something that is not zero, so that more than unused space is hit. The last round of the
 /// journal is spared: one that was torn looks the same.
-pub(crate) fn flip_a_byte(disk: &SimDisk, rng: &mut Rng) -> Outcome<Place> {
+pub(crate) fn hit(disk: &SimDisk, rng: &mut Rng) -> Outcome<Place> {
     let files = files(disk, Path::new(DATA)).map_err(|error| error.to_string())?;
     let last = forger::last_round(disk, &Path::new(DATA).join("journal"));
     for _ in 0..1000 {
         let path = rng.pick(&files).clone();
-        let file = disk
-            .open(&path, OpenMode::Read)
-            .map_err(|error| error.to_string())?;
-        let len = file.len().map_err(|error| error.to_string())?;
-        let mut bytes = vec![0; len as usize];
-        file.read_at(&mut bytes, 0)
-            .map_err(|error| error.to_string())?;
+        let bytes = read(disk, &path)?;
         let upto = match &last {
             Some((journal, position)) if *journal == path => *position,
-            _ => len,
+            _ => bytes.len() as u64,
         };
         let used: Vec<u64> = (0..upto).filter(|at| bytes[*at as usize] != 0).collect();
         if used.is_empty() {
             continue;
         }
         let position = *rng.pick(&used);
-        let mask = 1 << rng.below(8);
-        disk.corrupt(&path, position, mask)
-            .map_err(|error| error.to_string())?;
-        return Ok(Place { path, position });
+        let sector = position / SECTOR_BYTES;
+        let what = match rng.below(4) {
+            0 => {
+                let zeroed = disk.zero_sectors(&path, sector..sector + 1);
+                zeroed.map_err(|error| error.to_string())?;
+                format!("sector {sector} (zeros)")
+            }
+            1 => {
+                let from = rng.pick(&files);
+                let sectors = read(disk, from)?.len() as u64 / SECTOR_BYTES;
+                let other = rng.below(sectors + 1);
+                let misdirected = disk.misdirect((from, other), (&path, sector));
+                misdirected.map_err(|error| error.to_string())?;
+                if read(disk, &path)? == bytes {
+                    continue;
+                }
+                format!("sector {sector} (sector {other} of {})", from.display())
+            }
+            _ => {
+                let mask = 1 << rng.below(8);
+                let flipped = disk.corrupt(&path, position, mask);
+                flipped.map_err(|error| error.to_string())?;
+                format!("byte {position}")
+            }
+        };
+        return Ok(Place { path, what });
     }
     Err("there is nothing to damage".to_owned())
+}
+
+fn read(disk: &SimDisk, path: &Path) -> Outcome<Vec<u8>> {
+    let read = || {
+        let file = disk.open(path, OpenMode::Read)?;
+        let mut bytes = vec![0; file.len()? as usize];
+        file.read_at(&mut bytes, 0)?;
+        Ok(bytes)
+    };
+    read().map_err(|error: std::io::Error| error.to_string())
 }
 
 fn files(disk: &SimDisk, folder: &Path) -> std::io::Result<Vec<PathBuf>> {

@@ -87,7 +87,7 @@ impl World {
                 (Ok(found), PartitionState::Online) => {
                     let end = partition.bounds().log_end;
                     model
-                        .check(&found, end, self.model.ended)
+                        .check(&found, end)
                         .map_err(|error| format!("{key:?}: {error}; {report:?}"))?;
                 }
             }

@@ -20,7 +20,7 @@ const FORGED_PAGES: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Knowledge {
     directory: u128,
-    generation: u64,
+    pub(crate) generation: u64,
     /// The number of the newest round; 0 when there is none.
     round: u64,
 }

@@ -1,11 +1,12 @@
 //! What a log may and must hold: the catalog, every batch that was ever appended, and how much of it
 //! somebody could rely on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use sapwood_log::{Known, PartitionSpec};
+use sapwood_log::{EpochStart, Known, PartitionSpec, ProducerState};
 use sapwood_model::{Durability, LeaderEpoch, Offset, PartitionId, ProducerId, TopicId, TopicName};
 use sapwood_record::{Batch, Header, ProducerStamp};
 
@@ -56,6 +57,14 @@ impl LogBatch {
         Batch::split(self.bytes.clone()).is_ok_and(|batch| batch.verify_crc().is_ok())
     }
 
+    pub(crate) fn crc(&self) -> u32 {
+        crc32fast::hash(&self.bytes)
+    }
+
+    pub(crate) fn leader_epoch(&self) -> LeaderEpoch {
+        Header::read(&self.bytes).map_or(LeaderEpoch(0), |header| header.leader_epoch())
+    }
+
     pub(crate) fn stamp(&self) -> Option<ProducerStamp> {
         Header::read(&self.bytes).and_then(|header| header.producer())
     }
@@ -63,7 +72,7 @@ impl LogBatch {
 
 impl fmt::Debug for LogBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let crc = crc32fast::hash(&self.bytes);
+        let crc = self.crc();
         write!(
             f,
             "{}..{} ({} bytes, crc {crc:08x})",
@@ -79,7 +88,10 @@ pub(crate) struct PartitionModel {
     /// What the catalog says.
     pub(crate) spec: PartitionSpec,
     /// Every batch that was appended and not lost since, also those below the log start.
-    pub(crate) log: Vec<LogBatch>,
+    pub(crate) log: Arc<Vec<LogBatch>>,
+    /// Everything that a reader has ever seen: an offset may come again only with another epoch, and
+    /// only where the first record at it could be lost.
+    pub(crate) seen: Arc<BTreeMap<(Offset, LeaderEpoch), u32>>,
     pub(crate) end: Offset,
     /// An append that has not returned, or returned with a failure of the disk.
     pub(crate) in_flight: Option<LogBatch>,
@@ -88,22 +100,29 @@ pub(crate) struct PartitionModel {
     /// Everything below must survive a power cut.
     pub(crate) power_floor: Offset,
     pub(crate) epoch: LeaderEpoch,
-    /// Producers are given up when their state is not determined any more.
-    pub(crate) producers_from: u64,
+    /// The worst that has happened since the partition was last recovered.
+    pub(crate) ended: End,
+    /// Producers that may be known or forgotten: they expired, or what they appended was deleted.
+    pub(crate) unsure: BTreeSet<ProducerId>,
 }
 
-pub(crate) const PRODUCERS: u64 = 2;
+/// Each partition's producers have the ids from 1 to this.
+pub(crate) const PRODUCERS: u64 = 3;
+/// How many batches of a producer a partition recognises.
+pub(crate) const BATCHES_KEPT: usize = 5;
 
 impl PartitionModel {
     pub(crate) fn new(spec: PartitionSpec) -> PartitionModel {
         PartitionModel {
             end: spec.log_start,
-            log: Vec::new(),
+            log: Arc::default(),
+            seen: Arc::default(),
             in_flight: None,
             kill_floor: spec.log_start,
             power_floor: spec.log_start,
             epoch: LeaderEpoch(0),
-            producers_from: 1,
+            ended: End::Clean,
+            unsure: BTreeSet::new(),
             spec,
         }
     }
@@ -155,13 +174,111 @@ impl PartitionModel {
         )
     }
 
-    /// A producer's batches that are in the log, oldest first.
-    pub(crate) fn batches_of(&self, producer: ProducerId) -> Vec<(ProducerStamp, Offset)> {
-        let stamps = self
-            .log
-            .iter()
-            .filter_map(|batch| Some((batch.stamp()?, batch.base)));
-        stamps.filter(|(stamp, _)| stamp.id == producer).collect()
+    pub(crate) fn push(&mut self, batch: LogBatch) {
+        self.end = batch.next;
+        Arc::make_mut(&mut self.log).push(batch);
+    }
+
+    /// The batches of a producer's newest epoch that are in the log and recognised, oldest first.
+    pub(crate) fn batches_of(&self, producer: ProducerId) -> Vec<(ProducerStamp, &LogBatch)> {
+        let mut found = Vec::new();
+        for batch in self.log.iter().rev() {
+            let Some(stamp) = batch.stamp().filter(|stamp| stamp.id == producer) else {
+                continue;
+            };
+            let newest = found
+                .first()
+                .map_or(stamp.epoch, |(newest, _): &(ProducerStamp, _)| newest.epoch);
+            if stamp.epoch != newest || found.len() == BATCHES_KEPT {
+                break;
+            }
+            found.push((stamp, batch));
+        }
+        found.reverse();
+        found
+    }
+
+    /// Compares what is known of producers with what is in the log.
+    ///
+    /// # Errors
+    ///
+    /// Names a producer of which something else is known than its last batch says, or nothing although
+    /// that batch was not deleted.
+    pub(crate) fn check_producers(&mut self, states: &[ProducerState]) -> Result<(), String> {
+        for id in (1..=PRODUCERS).map(ProducerId) {
+            let known = states.iter().find(|state| state.id == id);
+            let batches = self.batches_of(id);
+            let last = batches.last().map(|(stamp, batch)| {
+                let last_offset = Offset(batch.next.0 - 1);
+                (stamp.epoch, stamp.last_sequence, last_offset)
+            });
+            let found = known.map(|state| (state.epoch, state.last_sequence, state.last_offset));
+            if found == last {
+                self.unsure.remove(&id);
+            } else if last.is_some_and(|(.., last)| last < self.spec.log_start) {
+                self.unsure.insert(id);
+            } else if !self.unsure.contains(&id) {
+                return Err(format!(
+                    "producer {id} is known with {found:?}; the log has {last:?}: {}",
+                    self.describe()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each batch belongs to the epoch that it was appended in, and the newest epoch is the last one.
+    ///
+    /// # Errors
+    ///
+    /// Names the first batch that the list puts into another epoch.
+    pub(crate) fn check_epochs(
+        &self,
+        found: &[LogBatch],
+        epochs: &[EpochStart],
+        newest: LeaderEpoch,
+    ) -> Result<(), String> {
+        for batch in found {
+            let at = batch.base.max(self.spec.log_start);
+            let listed = epochs.iter().rev().find(|entry| entry.start <= at);
+            if listed.map(|entry| entry.epoch) != Some(batch.leader_epoch()) {
+                let epoch = batch.leader_epoch();
+                return Err(format!(
+                    "{batch:?} has leader epoch {epoch}, the list is {epochs:?}"
+                ));
+            }
+        }
+        if epochs.last().map(|entry| entry.epoch) != Some(newest) {
+            return Err(format!("the epoch is {newest}, the list is {epochs:?}"));
+        }
+        Ok(())
+    }
+
+    /// Notes what a reader saw.
+    ///
+    /// # Errors
+    ///
+    /// The reader saw something else at that offset before.
+    pub(crate) fn saw(&mut self, found: &[LogBatch]) -> Result<(), String> {
+        for batch in found {
+            let (key, crc) = ((batch.base, batch.leader_epoch()), batch.crc());
+            match self.seen.get(&key) {
+                Some(seen) if *seen == crc => {}
+                Some(seen) => {
+                    return Err(format!(
+                        "a reader saw a batch with crc {seen:08x} where {batch:?} is now"
+                    ));
+                }
+                None => drop(Arc::make_mut(&mut self.seen).insert(key, crc)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The log is taken back to `offset`, which is a batch's.
+    pub(crate) fn truncated(&mut self, offset: Offset) {
+        Arc::make_mut(&mut self.log).retain(|batch| batch.next <= offset);
+        self.end = offset;
     }
 
     /// Compares what a process finds with what it may find.
@@ -169,7 +286,7 @@ impl PartitionModel {
     /// # Errors
     ///
     /// Says which promise is broken.
-    pub(crate) fn check(&self, found: &[LogBatch], end: Offset, ended: End) -> Result<(), String> {
+    pub(crate) fn check(&self, found: &[LogBatch], end: Offset) -> Result<(), String> {
         let start = self.spec.log_start;
         let known = |batch: &LogBatch| {
             self.log
@@ -200,7 +317,7 @@ impl PartitionModel {
             }
             _ => {}
         }
-        let (floor, what) = match ended {
+        let (floor, what) = match self.ended {
             End::Clean => (self.end, "a clean stop"),
             End::Kill => (self.kill_floor, "a kill"),
             End::PowerCut => (self.power_floor, "a power cut"),
@@ -214,26 +331,56 @@ impl PartitionModel {
     }
 
     /// Takes over what a recovery found, and has made durable.
-    pub(crate) fn recovered(
-        &mut self,
-        found: &[LogBatch],
-        end: Offset,
-        epoch: LeaderEpoch,
-        ended: End,
-    ) {
+    pub(crate) fn recovered(&mut self, found: &[LogBatch], end: Offset, epoch: LeaderEpoch) {
         if let Some(in_flight) = self.in_flight.take()
             && found.last() == Some(&in_flight)
         {
-            self.log.push(in_flight);
+            self.push(in_flight);
         }
-        if found.is_empty() && ended == End::PowerCut {
-            // The log may have ended below its log start; which producers are known is open then.
-            self.producers_from += PRODUCERS;
+        if self.log.last().is_some_and(|last| last.next > end) {
+            Arc::make_mut(&mut self.log).retain(|batch| batch.next <= end);
         }
-        self.log.retain(|batch| batch.next <= end);
         self.end = end;
         self.all_durable();
         self.epoch = epoch;
+        self.ended = End::Clean;
+    }
+}
+
+/// How large things are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) segment_bytes: u64,
+    pub(crate) journal_files: u32,
+    /// For each of the topics that a workload starts with.
+    pub(crate) partitions: [u32; 3],
+}
+
+impl Default for Shape {
+    fn default() -> Shape {
+        Shape {
+            segment_bytes: 6 * 1024,
+            journal_files: 3,
+            partitions: [2, 2, 1],
+        }
+    }
+}
+
+impl Shape {
+    /// Most seeds have few partitions, so that much happens to each. Some have so many that files and
+    /// folders are synced together, and a few more than are ever synced one by one.
+    pub(crate) fn of(seed: u64) -> Shape {
+        let partitions = match seed % 64 {
+            9 => [40, 28, 2],
+            _ if seed % 8 == 2 => [9, 3, 2],
+            _ if seed % 8 == 5 => [1, 1, 1],
+            _ => [2, 2, 1],
+        };
+        Shape {
+            segment_bytes: [6, 3, 20][(seed / 2 % 3) as usize] * 1024,
+            journal_files: 2 + (seed % 2) as u32,
+            partitions,
+        }
     }
 }
 
@@ -244,8 +391,7 @@ pub(crate) struct Model {
     pub(crate) names: BTreeMap<TopicId, TopicName>,
     pub(crate) deleted: Vec<TopicId>,
     pub(crate) topics_made: u128,
-    /// The worst that has happened since the store was last opened.
-    pub(crate) ended: End,
+    pub(crate) shape: Shape,
 }
 
 impl Model {
@@ -258,6 +404,11 @@ impl Model {
                 .collect(),
             deleted: self.deleted.clone(),
         }
+    }
+
+    /// Whether some partition has several batches.
+    pub(crate) fn has_records(&self) -> bool {
+        self.partitions.values().any(|model| model.log.len() > 8)
     }
 
     pub(crate) fn partitions_of(&self, topic: TopicId) -> Vec<Key> {

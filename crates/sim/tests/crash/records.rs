@@ -1,15 +1,25 @@
 //! Records: appending, retrying and reading them, and the steps of the background that make them durable.
 
 use sapwood_log::io::Clock;
-use sapwood_log::{AppendError, AppendOptions, JournalStep, PartitionState};
+use sapwood_log::{AppendError, AppendOptions, JournalStep, PartitionState, TruncateError};
 use sapwood_model::{Durability, Offset};
 use sapwood_record::Batch;
 
+use crate::lookups;
 use crate::model::{End, Key, LogBatch, PartitionModel};
 use crate::world::{Outcome, World, read_all};
 
+/// What an append has to come to, if the disk plays along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Fenced,
+    OutOfSequence,
+    /// The log does not end where the writer expects it.
+    Conflict,
+}
+
 impl World {
-    pub(crate) fn append(&mut self, key: Key, batch: &Batch, urgent: bool) -> Outcome {
+    pub(crate) fn append(&mut self, key: Key, batch: &Batch, options: AppendOptions) -> Outcome {
         let Some(partition) = self.partition(key) else {
             return Ok(());
         };
@@ -19,10 +29,6 @@ impl World {
         };
         let stamped = LogBatch::stamped(batch, model.end, partition.leader_epoch());
         model.in_flight = Some(stamped.clone());
-        let options = AppendOptions {
-            expected_end: None,
-            urgent,
-        };
         let appended = partition.append(batch, options, now);
         if let Ok(appended) = &appended
             && (appended.duplicate || appended.base_offset != stamped.base)
@@ -35,8 +41,10 @@ impl World {
         match appended {
             Ok(_) => {
                 model.in_flight = None;
-                model.end = stamped.next;
-                model.log.push(stamped);
+                if let Some(stamp) = stamped.stamp() {
+                    model.unsure.remove(&stamp.id);
+                }
+                model.push(stamped);
             }
             Err(AppendError::Offline { .. }) if self.faulty => {} // how far it came is not known
             Err(_) if self.faulty => {
@@ -51,6 +59,69 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Appends what has to be refused.
+    pub(crate) fn refused_append(
+        &mut self,
+        key: Key,
+        batch: &Batch,
+        options: AppendOptions,
+        verdict: Verdict,
+    ) -> Outcome {
+        let Some(partition) = self.partition(key) else {
+            return Ok(());
+        };
+        let appended = partition.append(batch, options, self.machine.clock.now());
+        self.settle();
+        match (verdict, appended) {
+            (Verdict::Fenced, Err(AppendError::Fenced { .. }))
+            | (Verdict::OutOfSequence, Err(AppendError::OutOfSequence { .. })) => Ok(()),
+            (Verdict::Conflict, Err(AppendError::ExpectedEnd { actual, .. }))
+                if actual == self.model.partitions[&key].end =>
+            {
+                Ok(())
+            }
+            (_, Err(AppendError::Offline { .. } | AppendError::ReadOnly { .. })) if self.faulty => {
+                Ok(())
+            }
+            (_, other) => Err(format!(
+                "{key:?}: {verdict:?} was due, and came to {other:?}"
+            )),
+        }
+    }
+
+    /// Takes the end of the log back that nobody was told of.
+    pub(crate) fn truncate(&mut self, key: Key, to: Offset) -> Outcome {
+        let Some(partition) = self.partition(key) else {
+            return Ok(());
+        };
+        let truncated = partition.truncate_to(to);
+        self.settle();
+        let model = self.model.partitions.get_mut(&key).ok_or("unknown")?;
+        match truncated {
+            Ok(()) if to < model.end => model.truncated(to),
+            Ok(()) | Err(TruncateError::Recorded { .. }) => {}
+            Err(TruncateError::Offline { .. }) if self.faulty => {}
+            Err(error) => return Err(format!("{key:?}: not truncated to {to}: {error}")),
+        }
+        Ok(())
+    }
+
+    /// Forgets producers that were silent for long.
+    pub(crate) fn expire(&mut self, key: Key) {
+        let Some(partition) = self.partition(key) else {
+            return;
+        };
+        partition.expire_producers(self.machine.clock.now());
+        let left = partition.producers();
+        if let Some(model) = self.model.partitions.get_mut(&key) {
+            for id in (1..=crate::model::PRODUCERS).map(sapwood_model::ProducerId) {
+                if !model.batches_of(id).is_empty() && !left.iter().any(|state| state.id == id) {
+                    model.unsure.insert(id);
+                }
+            }
+        }
     }
 
     /// Sends a batch again that is in the log.
@@ -151,7 +222,7 @@ impl World {
             Err(_) if self.faulty && self.partition(key).is_none() => return Ok(()),
             Err(error) => return Err(format!("{key:?}: {error}")),
         };
-        let model = &self.model.partitions[&key];
+        let model = self.model.partitions.get_mut(&key).ok_or("unknown")?;
         if bounds.log_end != model.end || bounds.log_start != model.spec.log_start {
             return Err(format!(
                 "{key:?}: {bounds:?}, expected the end {}",
@@ -171,10 +242,21 @@ impl World {
         }
         let shown = PartitionModel {
             kill_floor: visible.min(end),
+            ended: End::Kill,
             ..model.clone()
         };
         shown
-            .check(&found, end, End::Kill)
-            .map_err(|error| format!("{key:?}: {error}"))
+            .check(&found, end)
+            .and_then(|()| model.check_producers(&partition.producers()))
+            .and_then(|()| {
+                model.check_epochs(&found, &partition.epochs(), partition.leader_epoch())
+            })
+            .and_then(|()| model.saw(&found))
+            .map_err(|error| format!("{key:?}: {error}"))?;
+        let outcome = lookups::check(&partition, &found, visible);
+        match outcome {
+            Err(_) if self.faulty && self.partition(key).is_none() => Ok(()),
+            outcome => outcome.map_err(|error| format!("{key:?}: {error}")),
+        }
     }
 }

@@ -15,6 +15,8 @@ use sapwood_model::{Durability, Offset, PartitionId, TopicId, TopicName};
 use sapwood_record::{Batch, batches};
 use sapwood_sim::{Machine, Rng, SimDisk};
 
+use crate::forger;
+use crate::lookups;
 use crate::model::{End, Key, LogBatch, Model, PartitionModel};
 
 pub(crate) const DATA: &str = "/data";
@@ -55,11 +57,13 @@ pub(crate) struct World {
     pub(crate) survivors: Vec<Survivor>,
     /// The disk has failed, or is full: calls may fail, promises still hold.
     pub(crate) faulty: bool,
-    pub(crate) segment_bytes: u64,
     pub(crate) store: Option<Arc<Store>>,
     pub(crate) partitions: BTreeMap<Key, Arc<Partition>>,
     moves: Arc<Moves>,
     pub(crate) tally: Tally,
+    /// Where the disk was when the store was open, before anything was looked at.
+    pub(crate) steps_opened: u64,
+    pub(crate) reads_opened: u64,
     /// Appends that a faulty or full disk refused.
     pub(crate) refused: u64,
     /// Topics that may wait for the journal although the catalog says os: becoming fsync failed.
@@ -74,6 +78,8 @@ pub(crate) struct Tally {
     /// The most segments that one partition had.
     pub(crate) segments: u64,
     pub(crate) restarts: u64,
+    /// Files of the journal that were begun.
+    pub(crate) journal_files: u64,
 }
 
 pub(crate) type Outcome<T = ()> = Result<T, String>;
@@ -85,11 +91,12 @@ impl World {
             model,
             survivors: Vec::new(),
             faulty: false,
-            segment_bytes: 6 * 1024,
             store: None,
             partitions: BTreeMap::new(),
             moves: Arc::default(),
             tally: Tally::default(),
+            steps_opened: 0,
+            reads_opened: 0,
             refused: 0,
             half_switched: BTreeSet::new(),
         }
@@ -121,6 +128,8 @@ impl World {
             .values()
             .map(|partition| partition.stats().segments as u64);
         self.tally.segments = self.tally.segments.max(segments.max().unwrap_or(0));
+        self.tally.journal_files = forger::spy(&self.machine.disk, &self.journal_folder())
+            .map_or(0, |known| known.generation);
     }
 
     pub(crate) fn journal_folder(&self) -> PathBuf {
@@ -131,7 +140,7 @@ impl World {
         StoreOptions {
             ballast_bytes: 16 * 1024,
             journal_file_bytes: 64 * 1024,
-            journal_files: 3,
+            journal_files: self.model.shape.journal_files,
             boot_id: self.machine.disk.boot_id(),
             ..StoreOptions::default()
         }
@@ -173,6 +182,8 @@ impl World {
             )
         });
         self.settle();
+        let disk = &self.machine.disk;
+        (self.steps_opened, self.reads_opened) = (disk.steps(), disk.reads());
         let (store, report) =
             opened.map_err(|error| format!("the store does not open: {error}"))?;
         self.store = Some(store);
@@ -194,14 +205,22 @@ impl World {
             let partition = store
                 .partition(key.0, key.1)
                 .ok_or_else(|| format!("partition {key:?} is not there"))?;
-            let ended = self.model.ended;
-            self.check_recovered(key, &partition, report)
-                .map_err(|error| {
-                    format!("partition {key:?} after {ended:?}: {error}; {report:?}")
-                })?;
+            if self.faulty && matches!(partition.state(), PartitionState::Offline { .. }) {
+                self.partitions.insert(key, partition); // what it holds is found out later
+                continue;
+            }
+            let ended = self.model.partitions[&key].ended;
+            let checked = self.check_recovered(key, &partition, report);
+            let is_offline = matches!(partition.state(), PartitionState::Offline { .. });
+            if checked.is_err() && self.faulty && is_offline {
+                self.partitions.insert(key, partition);
+                continue;
+            }
+            checked.map_err(|error| {
+                format!("partition {key:?} after {ended:?}: {error}; {report:?}")
+            })?;
             self.watch(key, partition);
         }
-        self.model.ended = End::Clean;
         self.check_folders()
     }
 
@@ -217,9 +236,9 @@ impl World {
         let bounds = partition.bounds();
         let found = read_all(partition, 1 << 20)?;
         let epoch = partition.leader_epoch();
-        let ended = self.model.ended;
+        let (epochs, producers) = (partition.epochs(), partition.producers());
         let model = self.model.partitions.get_mut(&key).ok_or("unknown")?;
-        model.check(&found, bounds.log_end, ended)?;
+        model.check(&found, bounds.log_end)?;
         if bounds.log_start != model.spec.log_start || bounds.high_watermark != bounds.log_end {
             return Err(format!(
                 "{bounds:?}, the catalog's log start is {}",
@@ -231,8 +250,11 @@ impl World {
                 "the log was cut and the leader epoch stayed at {epoch}"
             ));
         }
-        model.recovered(&found, bounds.log_end, epoch, ended);
-        Ok(())
+        model.recovered(&found, bounds.log_end, epoch);
+        model.check_producers(&producers)?;
+        model.check_epochs(&found, &epochs, epoch)?;
+        model.saw(&found)?;
+        lookups::check(partition, &found, bounds.high_watermark)
     }
 
     /// Nothing of a deleted topic is left, and nothing was taken for somebody else's.
@@ -275,7 +297,9 @@ impl World {
     pub(crate) fn crash(&mut self, end: End, rng: &mut Rng) {
         self.tally();
         self.tally.restarts += 1;
-        self.model.ended = self.model.ended.max(end);
+        for model in self.model.partitions.values_mut() {
+            model.ended = model.ended.max(end);
+        }
         match end {
             End::PowerCut => self.machine.disk.power_cut(rng),
             End::Clean | End::Kill => self.machine.disk.kill(),
@@ -318,35 +342,81 @@ impl World {
         self.model.topics_made += 1;
         let topic_id = TopicId(self.model.topics_made);
         let topic = TopicName::new(name).map_err(|error| error.to_string())?;
-        self.model.names.insert(topic_id, topic.clone());
-        for number in 0..partitions {
-            let partition = PartitionId(number);
-            let config = LogConfig {
-                durability,
-                segment_bytes: self.segment_bytes,
-                index_interval_bytes: 1024,
-                ..LogConfig::default()
-            };
-            let spec = PartitionSpec {
+        self.model.names.insert(topic_id, topic);
+        let config = LogConfig {
+            durability,
+            segment_bytes: self.model.shape.segment_bytes,
+            index_interval_bytes: 1024,
+            ..LogConfig::default()
+        };
+        self.create_partitions(topic_id, partitions, config)?;
+        Ok(topic_id)
+    }
+
+    /// Adds partitions to a topic that the catalog has.
+    pub(crate) fn create_partitions(
+        &mut self,
+        topic_id: TopicId,
+        count: u32,
+        config: LogConfig,
+    ) -> Outcome {
+        let topic = self.model.names[&topic_id].clone();
+        let there = self.model.partitions_of(topic_id).len() as u32;
+        let specs: Vec<PartitionSpec> = (there..there + count)
+            .map(|number| PartitionSpec {
                 topic: topic.clone(),
                 topic_id,
-                partition,
+                partition: PartitionId(number),
                 log_start: Offset::ZERO,
-                config,
+                config: config.clone(),
+            })
+            .collect();
+        for spec in &specs {
+            let key = (topic_id, spec.partition);
+            let model = PartitionModel::new(spec.clone());
+            self.model.partitions.insert(key, model);
+        }
+        let created = self.store()?.create_partitions(specs);
+        self.settle();
+        match created {
+            Ok(partitions) => {
+                for partition in partitions {
+                    self.watch((topic_id, partition.spec().partition), partition);
+                }
+            }
+            Err(_) if self.faulty => {}
+            Err(error) => return Err(format!("{topic} is not created: {error}")),
+        }
+        Ok(())
+    }
+
+    /// One partition more.
+    pub(crate) fn add_partition(&mut self, topic: TopicId) -> Outcome {
+        let keys = self.model.partitions_of(topic);
+        let Some(model) = keys.last().and_then(|key| self.model.partitions.get(key)) else {
+            return Ok(());
+        };
+        let config = model.spec.config.clone();
+        self.create_partitions(topic, 1, config)
+    }
+
+    /// The disk is replaced by one without faults and with room, and the same content.
+    pub(crate) fn mend(&self) {
+        self.machine.disk.make_readable();
+        self.machine.disk.set_capacity(None);
+    }
+
+    /// Changes everything that can be changed on a live topic but its durability.
+    pub(crate) fn configure(&mut self, topic: TopicId, change: impl Fn(&mut LogConfig)) {
+        for key in self.model.partitions_of(topic) {
+            let Some(model) = self.model.partitions.get_mut(&key) else {
+                continue;
             };
-            let key = (topic_id, partition);
-            self.model
-                .partitions
-                .insert(key, PartitionModel::new(spec.clone()));
-            let created = self.store()?.create_partition(spec);
-            self.settle();
-            match created {
-                Ok(partition) => self.watch(key, partition),
-                Err(_) if self.faulty => {}
-                Err(error) => return Err(format!("{key:?} is not created: {error}")),
+            change(&mut model.spec.config);
+            if let Some(partition) = self.partitions.get(&key) {
+                partition.set_config(model.spec.config.clone());
             }
         }
-        Ok(topic_id)
     }
 
     pub(crate) fn delete_topic(&mut self, topic: TopicId) -> Outcome {
@@ -372,7 +442,13 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn switch(&mut self, key: Key, to: Durability) -> Outcome {
+    /// Changes a live partition's durability. `between` runs while the catalog's record is written.
+    pub(crate) fn switch(
+        &mut self,
+        key: Key,
+        to: Durability,
+        between: impl FnOnce(&mut World) -> Outcome,
+    ) -> Outcome {
         let Some(partition) = self.partition(key) else {
             return Ok(());
         };
@@ -394,13 +470,16 @@ impl World {
                 Err(format!("{key:?} went offline"))
             };
         }
+        self.half_switched.insert(key);
+        between(self)?;
+        let Some(partition) = self.partition(key) else {
+            return Ok(());
+        };
+        self.half_switched.remove(&key);
         if let Some(model) = self.model.partitions.get_mut(&key) {
+            // The record is durable. What could be read before an fsync topic begins was synced.
             model.spec.config.durability = to;
             model.watermark_moved(partition.bounds().high_watermark);
-            if to == Durability::Fsync && model.power_floor < model.end {
-                // Nothing is appended in this test between the two halves: the checkpoint has it all.
-                model.power_floor = model.end;
-            }
         }
         store.finish_durability(&partition, to);
         partition.set_config(self.model.partitions[&key].spec.config.clone());

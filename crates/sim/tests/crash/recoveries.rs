@@ -1,0 +1,247 @@
+//! Recoveries that stop or fail, at every step and every read.
+
+use std::path::Path;
+
+use sapwood_log::PartitionState;
+use sapwood_model::{Durability, PartitionId};
+use sapwood_sim::{ReadFault, Rng, StepKind, Stop, WriteFault};
+
+use crate::clients;
+use crate::faulty::Fault;
+use crate::model::End;
+use crate::runs::{Trial, either, for_seeds, run, sample_factor};
+use crate::workload::{self, Leaning};
+use crate::world::{DATA, Outcome, World};
+
+/// A machine that has crashed, and what its recovery does when nothing fails.
+struct Crashed {
+    world: World,
+    steps: Vec<(u64, StepKind)>,
+    syncs: std::ops::Range<u64>,
+    reads: std::ops::Range<u64>,
+}
+
+impl Crashed {
+    /// Recovers a copy to see what that takes.
+    fn of(world: World) -> Outcome<Crashed> {
+        let mut probe = World::new(world.machine.fork(), world.model.clone());
+        let disk = probe.machine.disk.clone();
+        let (syncs, reads) = (disk.syncs(), disk.reads());
+        disk.record_kinds();
+        probe.open()?;
+        let mut steps = disk.take_kinds();
+        steps.retain(|(step, _)| *step < probe.steps_opened);
+        Ok(Crashed {
+            world,
+            steps,
+            syncs: syncs..disk.syncs(),
+            reads: reads..probe.reads_opened,
+        })
+    }
+
+    fn copy(&self) -> World {
+        World::new(self.world.machine.fork(), self.world.model.clone())
+    }
+}
+
+/// Some machines that crashed in the middle of a workload.
+fn crashed(trial: &Trial, rng: &mut Rng) -> Outcome<Vec<Crashed>> {
+    let each = (400 / sample_factor()).max(1);
+    let mut found = Vec::new();
+    run(trial, Leaning::Mixed, |survivor| {
+        // One at least: the first that has something to recover.
+        let is_first = found.is_empty() && survivor.model.has_records();
+        if !is_first && !rng.chance(1, each) {
+            return Ok(());
+        }
+        let mut world = World::new(survivor.machine.fork(), survivor.model.clone());
+        world.crash(either(rng), rng);
+        found.push(Crashed::of(world)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// A recovery with one fault. It may come to nothing, or leave the partition offline that the fault
+/// hit. The next one finds everything.
+fn fail_once(trial: &mut Trial, crashed: &Crashed, fault: Fault, rng: &mut Rng) -> Outcome {
+    trial.tried.events += 1;
+    trial.tried.survivors += 1;
+    let mut world = crashed.copy();
+    let disk = world.machine.disk.clone();
+    fault.arm(&disk);
+    world.faulty = true;
+    let opened = world.open();
+    let places = disk.take_failed_places();
+    match opened {
+        Ok(_) => {}
+        Err(error) if world.is_open() => return Err(error),
+        Err(error) => {
+            trial.tried.refused += 1;
+            if let [place] = &places[..]
+                && is_in_a_partition(place)
+            {
+                return Err(format!("{} stops the start: {error}", place.display()));
+            }
+        }
+    }
+    let offline: Vec<_> = world
+        .partitions
+        .iter()
+        .filter_map(|(key, partition)| match partition.state() {
+            PartitionState::Offline { reason } => Some(format!("{key:?}: {reason}")),
+            PartitionState::Online => None,
+        })
+        .collect();
+    trial.tried.offline += offline.len() as u64;
+    let may_hit_many = matches!(fault, Fault::Sync(_)); // one sync of the file system
+    if offline.len() > 1 && !may_hit_many {
+        return Err(format!("more than one partition is offline: {offline:?}"));
+    }
+    if matches!(fault, Fault::Full(..)) && !offline.is_empty() {
+        return Err(format!("a full disk took partitions offline: {offline:?}"));
+    }
+    if world.is_open() && rng.chance(1, 2) {
+        workload::go_on(&mut world, rng)?;
+        world.checkpoint()?;
+    }
+    world.mend();
+    world.faulty = false;
+    let end = either(rng);
+    workload::restart(&mut world, end, rng)?;
+    workload::retry_all(&mut world)
+}
+
+fn is_in_a_partition(place: &Path) -> bool {
+    let topics = Path::new(DATA).join("topics");
+    place
+        .strip_prefix(topics)
+        .is_ok_and(|inside| inside.components().count() > 1)
+}
+
+fn sweep(test: &str, faults: impl Fn(&Crashed, &mut Rng) -> Vec<Fault>) {
+    for_seeds(test, 1, |trial| {
+        let mut rng = Rng::new(trial.seed ^ 0x00DE_C0DE);
+        for crashed in crashed(trial, &mut rng)? {
+            for fault in faults(&crashed, &mut rng) {
+                if sample_factor() == 1 && !rng.chance(1, 4) {
+                    continue;
+                }
+                fail_once(trial, &crashed, fault, &mut rng)
+                    .map_err(|error| format!("{fault}: {error}"))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_read_that_fails_in_a_recovery_takes_its_partition_offline_and_loses_nothing() {
+    let test = "a_read_that_fails_in_a_recovery_takes_its_partition_offline_and_loses_nothing";
+    sweep(test, |crashed, rng| {
+        let reads = crashed.reads.clone();
+        reads
+            .map(|read| match rng.chance(1, 2) {
+                true => Fault::Read(read, ReadFault::Once),
+                false => Fault::Read(read, ReadFault::Sticky),
+            })
+            .collect()
+    });
+}
+
+#[test]
+fn a_step_that_fails_in_a_recovery_loses_nothing() {
+    sweep(
+        "a_step_that_fails_in_a_recovery_loses_nothing",
+        |crashed, _| {
+            let steps = crashed.steps.iter();
+            let steps = steps.filter(|(_, kind)| *kind != StepKind::Sync);
+            let syncs = crashed.syncs.clone().map(Fault::Sync);
+            steps
+                .map(|(step, _)| Fault::Step(*step, WriteFault::Io))
+                .chain(syncs)
+                .collect()
+        },
+    );
+}
+
+#[test]
+fn a_recovery_without_room_loses_nothing_and_takes_nothing_offline() {
+    let test = "a_recovery_without_room_loses_nothing_and_takes_nothing_offline";
+    sweep(test, |crashed, rng| {
+        let steps = crashed.steps.iter();
+        let steps = steps.filter(|(_, kind)| kind.takes_room());
+        steps
+            .map(|(step, _)| Fault::Full(*step, rng.below(3)))
+            .collect()
+    });
+}
+
+/// Stops the recovery at a step, and recovers again.
+fn stop_once(
+    trial: &mut Trial,
+    crashed: &Crashed,
+    step: (u64, StepKind),
+    end: End,
+    rng: &mut Rng,
+) -> Outcome {
+    trial.tried.events += 1;
+    trial.tried.survivors += 1;
+    let mut world = crashed.copy();
+    let disk = world.machine.disk.clone();
+    disk.stop_at(Stop::Step(step.0));
+    if world.open().is_ok() {
+        return Err(format!("{step:?} was not reached"));
+    }
+    workload::restart(&mut world, end, rng).map_err(|error| format!("{step:?}, {end:?}: {error}"))
+}
+
+#[test]
+fn a_recovery_that_stops_at_any_step_is_begun_again() {
+    let test = "a_recovery_that_stops_at_any_step_is_begun_again";
+    for_seeds(test, 1, |trial| {
+        let mut rng = Rng::new(trial.seed ^ 0x0057_0951);
+        for crashed in crashed(trial, &mut rng)? {
+            for step in &crashed.steps {
+                if sample_factor() == 1 && !rng.chance(1, 4) {
+                    continue;
+                }
+                for end in [End::Kill, End::PowerCut] {
+                    stop_once(trial, &crashed, *step, end, &mut rng)?;
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Everything in the checkpoint's segment is deleted, and what would follow it is lost: recovery removes
+/// the segment, which the journal brings back with a hole when it is interrupted.
+#[test]
+fn a_recovery_that_stops_after_it_removed_the_checkpoints_segment_is_begun_again() {
+    let test = "a_recovery_that_stops_after_it_removed_the_checkpoints_segment_is_begun_again";
+    for_seeds(test, 6, |trial| {
+        let mut rng = Rng::new(trial.seed);
+        let mut world = trial.world();
+        world.open()?;
+        let topic = world.create_topic("flights", 1, Durability::Fsync)?;
+        let key = (topic, PartitionId(0));
+        for _ in 0..3 {
+            clients::append(&mut world, key, &mut rng)?;
+        }
+        world.flush()?;
+        world.switch(key, Durability::Os, |world| {
+            clients::append(world, key, &mut rng)?;
+            world.flush()
+        })?;
+        clients::append(&mut world, key, &mut rng)?;
+        let end = world.model.partitions[&key].end;
+        world.trim(key, end)?;
+        world.crash(End::PowerCut, &mut rng);
+        let crashed = Crashed::of(world)?;
+        for step in &crashed.steps {
+            stop_once(trial, &crashed, *step, End::Kill, &mut rng)?;
+        }
+        Ok(())
+    });
+}
