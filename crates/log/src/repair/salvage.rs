@@ -138,7 +138,7 @@ impl Found {
             .unwrap_or(checkpoint.end)
             .min(first_entry.unwrap_or(Offset(u64::MAX)));
         let first = match self.log_start {
-            Some(start) if self.promised_end() > start => on_disk.min(start),
+            Some(start) if self.promised_end().max(on_disk) > start => on_disk.min(start),
             _ => on_disk,
         };
         let known_epochs = EpochList::decode(&checkpoint.epochs).unwrap_or_default();

@@ -152,6 +152,17 @@ fn a_missing_segment_becomes_a_hole_of_its_offsets() {
 }
 
 #[test]
+fn a_log_whose_first_segment_and_checkpoint_are_lost_still_begins_where_the_catalog_says() {
+    for clean in [true, false] {
+        let dir = directory(clean);
+        dir.remove(&dir.segment(2, 0));
+        dir.remove(&dir.path("checkpoint"));
+        repair(&dir, [None, Some(0..20)]);
+        serves(&dir, [100, 100], [NONE, 0..20]);
+    }
+}
+
+#[test]
 fn every_segment_gone_leaves_the_journal_and_the_end() {
     for cut in [false, true] {
         let dir = directory(false);

@@ -10,7 +10,7 @@ use std::{
 
 use sapwood_log::{
     AppendOptions, DataDir, JournalStep, Known, LogConfig, OpenError, Partition, PartitionSpec,
-    PartitionState, Progress, Read, ReadLimits, ReadMode, Store, StoreOptions,
+    PartitionState, Progress, Read, ReadError, ReadLimits, ReadMode, Store, StoreOptions,
     inspect::{self, Report},
     io::{Disk, Environment, OpenMode},
     repair::{self, Options, Plan, Repaired},
@@ -260,6 +260,10 @@ pub(crate) fn verify(world: &World) -> Report {
 
 /// The values of a partition by offset, as a consumer reads them from its log start.
 pub(crate) fn read(partition: &Arc<Partition>) -> BTreeMap<u64, String> {
+    try_read(partition).unwrap()
+}
+
+pub(crate) fn try_read(partition: &Arc<Partition>) -> Result<BTreeMap<u64, String>, ReadError> {
     let mut found = BTreeMap::new();
     let bounds = partition.bounds();
     let mut from = bounds.log_start;
@@ -268,7 +272,7 @@ pub(crate) fn read(partition: &Arc<Partition>) -> BTreeMap<u64, String> {
             bytes_max: 1 << 20,
             upto: bounds.high_watermark,
         };
-        let read = partition.read(from, limits, ReadMode::Blocking).unwrap();
+        let read = partition.read(from, limits, ReadMode::Blocking)?;
         let Read::Batches { bytes, next, .. } = read else {
             panic!("{from}: {read:?}");
         };
@@ -284,7 +288,7 @@ pub(crate) fn read(partition: &Arc<Partition>) -> BTreeMap<u64, String> {
         assert!(next > from, "a reader comes on from {from}");
         from = next;
     }
-    found
+    Ok(found)
 }
 
 /// What a topic's consumer reads after the next start.
