@@ -115,7 +115,7 @@ fn recover_again(world: &mut World, rng: &mut Rng) -> Outcome {
 
 #[test]
 fn promises_hold_after_a_stop_at_every_event() {
-    for_seeds("promises_hold_after_a_stop_at_every_event", 2, |trial| {
+    for_seeds("promises_hold_after_a_stop_at_every_event", 1, |trial| {
         check_every_stop(trial, Leaning::Mixed)
     });
 }

@@ -233,7 +233,9 @@ pub(crate) fn either(rng: &mut Rng) -> End {
 
 /// The ways in which one stop is survived: a kill, power cuts, and crashes during the recovery.
 pub(crate) fn ways(rng: &mut Rng) -> Vec<Vec<End>> {
-    let mut ways = vec![vec![End::Kill], vec![End::PowerCut], vec![End::PowerCut]];
+    let power_cuts = if sample_factor() == 1 { 1 } else { 3 };
+    let mut ways = vec![vec![End::Kill]];
+    ways.extend((0..power_cuts).map(|_| vec![End::PowerCut]));
     ways.push(vec![either(rng), either(rng)]);
     if rng.chance(1, 4) {
         ways.push(vec![either(rng), either(rng), either(rng)]);

@@ -35,7 +35,7 @@ impl Leaning {
     pub(crate) fn operations(self) -> usize {
         match self {
             Leaning::Mixed | Leaning::Running => 120,
-            Leaning::Forgery => 50,
+            Leaning::Forgery => 30,
         }
     }
 }
