@@ -145,7 +145,7 @@ impl<'a> Walker<'a> {
             if read == 0 {
                 break;
             }
-            if let Some(index) = buffer[..read].iter().rposition(|byte| *byte != 0) {
+            if let Some(index) = last_used(&buffer[..read]) {
                 last = at + index as u64 + 1;
             }
             at += read as u64;
@@ -178,5 +178,42 @@ impl<'a> Walker<'a> {
         let from = (position - self.window.start) as usize;
         let to = (from + count as usize).min(self.window.bytes.len());
         Ok(self.window.bytes.slice(from..to))
+    }
+}
+
+/// The place of the last byte that is not zero. Up to 32 MiB of zeros are allocated behind each log's
+/// end, so that this decides how long a start after a kill takes: blocks are compared as wholes, by
+/// `memcmp`, and only the one with the byte is looked at byte by byte.
+fn last_used(bytes: &[u8]) -> Option<usize> {
+    static ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    while end > 0 {
+        let start = end.saturating_sub(ZEROS.len());
+        let block = &bytes[start..end];
+        if block != &ZEROS[..block.len()] {
+            let index = block.iter().rposition(|byte| *byte != 0);
+            return index.map(|index| start + index);
+        }
+        end = start;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_used;
+
+    #[test]
+    fn the_last_byte_that_is_not_zero_is_found_wherever_it_lies() {
+        for length in [0, 1, 4095, 4096, 4097, 10_000] {
+            let mut bytes = vec![0; length];
+            assert_eq!(last_used(&bytes), None, "{length}");
+            for at in [0, 1, 903, 1808, 4095, 4096, 5904, 5905, 9_999] {
+                if at < length {
+                    bytes[at] = 1;
+                    assert_eq!(last_used(&bytes), Some(at), "{length}");
+                }
+            }
+        }
     }
 }
