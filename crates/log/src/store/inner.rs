@@ -207,12 +207,7 @@ impl Inner {
             true => self.ballast.bytes(),
             false => 0,
         };
-        let is_full = self.free_bytes() < kept.saturating_add(lacking.max(FULL_BYTES));
-        if !is_full {
-            // Unless another one was refused meanwhile.
-            let _ = self.lacking.compare_exchange(lacking, 0, Relaxed, Relaxed);
-        }
-        is_full
+        self.free_bytes() < kept.saturating_add(lacking.max(FULL_BYTES))
     }
 
     /// 0 where the file system cannot be asked.
