@@ -95,12 +95,13 @@ produce orders 2000
 ready
 metrics "$state"
 say "The same through Kafka's protocol: librdkafka retries on the broker's code until its time is over."
-show "echo late | kcat -P -b 127.0.0.1:$port -t orders -X message.timeout.ms=3000 -X debug=msg 2>&1 | grep -iE 'storage|fail' | sed -E 's/^%[0-9]\|[0-9.]+\|//' | sort | uniq -c | sort -rn | head -4"
+show "lines 1 | kcat -P -b 127.0.0.1:$port -t orders -X message.timeout.ms=3000 -X debug=msg 2>&1 | grep -oE 'Broker: [A-Za-z ]*|Delivery failed.*' | sort | uniq -c"
 say "Reading goes on, through both protocols."
 count orders
 show "kcat -C -b 127.0.0.1:$port -t orders -e -q -f '%o\n' | wc -l"
 say "Offsets can be committed: the ballast gives its space up for that, and only for that."
-show "${client[*]} group seek billing --topic orders --to 5 --yes"
+show "for group in a b c d e f g h i j; do ${client[*]} group seek billing-\$group --topic orders --to 5 --yes -q || break; done"
+show "${client[*]} group describe billing-j"
 metrics "$state"
 ready
 produce orders 3

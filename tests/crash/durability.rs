@@ -163,7 +163,7 @@ async fn a_power_cut_takes_nothing_but_what_was_acknowledged_as_os_since_the_las
     let admin = client.admin();
     let mut kept = Kept::create(&admin, "kept", &[]).await;
     let (mut lost, mut changes) = (0, 0);
-    for round in 0..rounds() * 3 {
+    for round in 0..rounds() * 5 {
         let mut safe = kept.len();
         for _ in 0..random.within(1..4) {
             let records = usize::try_from(random.within(1..12)).expect("a few");
@@ -173,7 +173,7 @@ async fn a_power_cut_takes_nothing_but_what_was_acknowledged_as_os_since_the_las
             let records = usize::try_from(random.within(1..12)).expect("a few");
             kept.fill(&admin, records, BYTES).await;
             changes += 1;
-            if random.one_in(2) {
+            if random.one_in(3) {
                 break;
             }
             assert!(set(&admin, "kept", "fsync").await, "a broker that runs");
