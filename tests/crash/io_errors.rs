@@ -249,14 +249,17 @@ async fn a_failed_sync_of_the_journal_acknowledges_nothing_even_if_its_pages_are
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_sync_of_a_folder_at_a_roll_makes_the_directory_read_only() {
-    let Some(mut scene) = Scene::start().await else {
-        return;
-    };
-    scene.faults.set(&["sync topics/synced-0 EIO count=1"]);
-    let refused = until_refused(&mut scene.synced, &scene.client.admin(), LARGE).await;
-    check_reason(&refused, Code::ReadOnly, "topics/synced-0");
-    scene.check_read_only("topics/synced-0").await;
-    scene.restart().await;
+    for error in ["EIO", "ENOSPC"] {
+        let Some(mut scene) = Scene::start().await else {
+            return;
+        };
+        let rule = format!("sync topics/synced-0 {error} count=1");
+        scene.faults.set(&[&rule]);
+        let refused = until_refused(&mut scene.synced, &scene.client.admin(), LARGE).await;
+        check_reason(&refused, Code::ReadOnly, "topics/synced-0");
+        scene.check_read_only("topics/synced-0").await;
+        scene.restart().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
