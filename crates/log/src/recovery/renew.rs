@@ -41,6 +41,10 @@ pub(super) fn renew(input: &Input<'_>) -> Result<HashMap<String, String>, OpenEr
             .checkpoint
             .partitions
             .get(&(spec.topic_id, spec.partition));
+        if entry.is_none() {
+            let made_as = topics.join(format!("{name}{NEW_SUFFIX}"));
+            give_up(disk, &made_as).map_err(OpenError::io(&made_as))?;
+        }
         let from = entry.map_or(Offset::ZERO, |entry| entry.segment);
         match renew_in(disk, &folder, |name| is_from(name, from)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // it will be made
@@ -76,6 +80,18 @@ fn renew_in(disk: &dyn Disk, folder: &Path, wanted: impl Fn(&str) -> bool) -> io
         }
     }
     Ok(())
+}
+
+/// Gives a name up that nobody can see any more. When the sync failed that was to make a rename durable,
+/// the device may still hold the old name, and beside the one that is given anew it would be a second
+/// name of the same folder: the sweep after the next power cut would empty it.
+fn give_up(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.create_dir(path) {
+        // It can be seen: the sweep deals with it.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    disk.remove_dir(path)
 }
 
 /// Whether a file of a partition belongs to no segment below `from`.
