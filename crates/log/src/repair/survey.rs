@@ -121,10 +121,7 @@ impl<'a> Survey<'a> {
                 let path = self.root.join(ASIDE).join(name);
                 match aside::read(self.disk, &path) {
                     Ok(read) => {
-                        if read.journal_was_damaged {
-                            self.unsound.insert(*key);
-                        }
-                        let ours = read.entries.into_iter();
+                        let ours = read.into_iter();
                         let ours = ours.filter(|one| (one.topic_id, one.partition) == *key);
                         self.entries.entry(*key).or_default().extend(ours);
                     }
