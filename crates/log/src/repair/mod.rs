@@ -329,7 +329,10 @@ impl Plan {
         });
         next.partitions.extend(entries);
         let why = match (lost, survey.journal_is_damaged) {
-            (true, _) => "made anew from the segments and the journal",
+            (true, _) => {
+                "made anew from the segments and the journal; what may be missing at the end of a log \
+                 nobody knows"
+            }
             (false, true) => "no round of the journal is needed any more",
             (false, false) => "the repaired partitions are safe in their segments to their ends",
         };

@@ -85,7 +85,7 @@ pub(super) struct Files<'a> {
     pub(super) wrong: BTreeSet<PathBuf>,
     /// From this segment on, what can be read may never have reached the disk, and is written again.
     pub(super) unsettled_from: Option<Offset>,
-    /// From this segment on, nobody has looked at index files and snapshots.
+    /// Behind this offset, nobody has looked at snapshots.
     pub(super) unchecked_from: Option<Offset>,
     pub(super) checkpoint: Option<PartitionCheckpoint>,
 }
@@ -104,16 +104,13 @@ impl Files<'_> {
         let active = log.segments.last().map(|last| last.base);
         let mut counts = IndexCounts::default();
         for segment in &mut log.segments {
-            let rewritten = self.segment_step(segment);
-            let unchecked = self.unchecked_from.is_some_and(|from| segment.base >= from);
-            let changed = rewritten.is_some() || unchecked;
-            steps.extend(rewritten);
+            steps.extend(self.segment_step(segment));
             segment.index.push_latest_time();
-            let is_active = Some(segment.base) == active;
-            if is_active {
+            if Some(segment.base) == active {
                 counts = segment.index.counts();
             }
-            self.index_steps(segment, changed || is_active, &mut steps);
+            // Behind damage an inspection does not compare the entries of the index files.
+            self.index_steps(segment, true, &mut steps);
         }
         for base in &log.unused {
             let why = "nothing in it follows the records before it";
@@ -252,10 +249,14 @@ impl Files<'_> {
                 steps.push(Step::write(path, bytes.clone(), why));
             }
         }
-        for path in &self.wrong {
-            if snapshot_offset(path).is_some_and(|at| !log.snapshots.contains_key(&at)) {
+        // Those of segments that are not there any more go, too: nobody has looked at them.
+        let is_unchecked = |at| self.unchecked_from.is_some_and(|from| at > from);
+        for entry in self.disk.read_dir(&self.folder).unwrap_or_default() {
+            let path = self.folder.join(entry.name);
+            let at = snapshot_offset(&path).filter(|at| !log.snapshots.contains_key(at));
+            if at.is_some_and(|at| is_unchecked(at) || self.wrong.contains(&path)) {
                 let why = "no segment begins where it was taken";
-                steps.push(Step::remove(path.clone(), why));
+                steps.push(Step::remove(path, why));
             }
         }
     }

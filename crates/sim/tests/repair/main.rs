@@ -163,6 +163,16 @@ fn a_log_whose_first_segment_and_checkpoint_are_lost_still_begins_where_the_cata
 }
 
 #[test]
+fn the_snapshot_of_a_segment_that_became_a_hole_goes_with_it() {
+    let dir = directory(false);
+    let snapshot = dir.folder(2).join("00000000000000000060.snapshot");
+    dir.change(&snapshot, |bytes| bytes[15] ^= 8);
+    dir.remove(&dir.segment(2, 60));
+    repair(&dir, [None, Some(60..80)]);
+    serves(&dir, [100, 100], [NONE, 60..80]);
+}
+
+#[test]
 fn every_segment_gone_leaves_the_journal_and_the_end() {
     for cut in [false, true] {
         let dir = directory(false);
