@@ -148,7 +148,7 @@ impl Inner {
                 // It keeps its old boot id with its old end as long as it is offline.
                 let mut entry = before
                     .cloned()
-                    .unwrap_or_else(|| self.unknown_entry(&partition));
+                    .unwrap_or_else(|| unknown_entry(last, &partition));
                 if online {
                     entry.boot_id.clone_from(&self.options.boot_id);
                 }
@@ -291,7 +291,7 @@ impl Inner {
                 .get(&key)
                 .or(next.partitions.get(&key))
                 .cloned();
-            let mut entry = before.unwrap_or_else(|| self.unknown_entry(&partition));
+            let mut entry = before.unwrap_or_else(|| unknown_entry(last, &partition));
             let mut names = Vec::new();
             let environment = self.dir.environment();
             let root = self.dir.path();
@@ -351,16 +351,6 @@ impl Inner {
         }
     }
 
-    /// For a partition that went offline before any checkpoint knew it: everything is to be found
-    /// out by the next recovery.
-    fn unknown_entry(&self, partition: &Partition) -> PartitionCheckpoint {
-        PartitionCheckpoint {
-            boot_id: self.options.boot_id.clone(),
-            leader_epoch: partition.leader_epoch(),
-            ..PartitionCheckpoint::default()
-        }
-    }
-
     fn take_offline(&self, partition: &Partition, operation: &'static str, error: io::Error) {
         partition.take_offline(OfflineReason::Io {
             operation,
@@ -381,6 +371,17 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+/// For a partition that went offline before any checkpoint knew it: everything is to be found out by the
+/// next recovery. The boot is the last checkpoint's: it may be this start that could not recover what an
+/// earlier boot wrote, and the tail that a power cut tore would pass for damage in this one.
+fn unknown_entry(last: &Checkpoint, partition: &Partition) -> PartitionCheckpoint {
+    PartitionCheckpoint {
+        boot_id: last.boot_id.clone(),
+        leader_epoch: partition.leader_epoch(),
+        ..PartitionCheckpoint::default()
     }
 }
 

@@ -191,7 +191,7 @@ fn sweep(test: &str, count: u64, faults: impl Fn(&Course, &mut Rng) -> Vec<Fault
 
 #[test]
 fn promises_hold_after_a_sync_that_failed() {
-    sweep("promises_hold_after_a_sync_that_failed", 24, |course, _| {
+    sweep("promises_hold_after_a_sync_that_failed", 14, |course, _| {
         course.syncs.clone().map(Fault::Sync).collect()
     });
 }
@@ -199,7 +199,7 @@ fn promises_hold_after_a_sync_that_failed() {
 #[test]
 fn promises_hold_after_any_step_that_failed() {
     let test = "promises_hold_after_any_step_that_failed";
-    sweep(test, 24, |course, _| {
+    sweep(test, 14, |course, _| {
         let steps = course.steps.iter();
         let steps = steps.filter(|(_, kind)| *kind != StepKind::Sync);
         steps
@@ -211,7 +211,7 @@ fn promises_hold_after_any_step_that_failed() {
 #[test]
 fn promises_hold_after_any_step_for_which_there_was_no_room() {
     let test = "promises_hold_after_any_step_for_which_there_was_no_room";
-    sweep(test, 24, |course, _| {
+    sweep(test, 14, |course, _| {
         let steps = course.steps.iter();
         let steps = steps.filter(|(_, kind)| kind.takes_room());
         steps
@@ -223,7 +223,7 @@ fn promises_hold_after_any_step_for_which_there_was_no_room() {
 #[test]
 fn promises_hold_on_a_disk_that_fills_up_at_any_step() {
     let test = "promises_hold_on_a_disk_that_fills_up_at_any_step";
-    sweep(test, 16, |course, rng| {
+    sweep(test, 10, |course, rng| {
         let steps = course.steps.iter();
         let steps = steps.filter(|(_, kind)| kind.takes_room());
         steps
@@ -235,7 +235,7 @@ fn promises_hold_on_a_disk_that_fills_up_at_any_step() {
 #[test]
 fn promises_hold_after_any_read_that_failed() {
     let test = "promises_hold_after_any_read_that_failed";
-    sweep(test, 24, |course, rng| {
+    sweep(test, 14, |course, rng| {
         let reads = course.reads.clone();
         reads
             .map(|read| match rng.chance(1, 2) {
@@ -249,7 +249,7 @@ fn promises_hold_after_any_read_that_failed() {
 #[test]
 fn promises_hold_after_a_write_out_that_failed() {
     let test = "promises_hold_after_a_write_out_that_failed";
-    sweep(test, 24, |course, _| {
+    sweep(test, 14, |course, _| {
         let steps = course.steps.iter();
         steps.map(|(step, _)| Fault::WriteOut(*step)).collect()
     });

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sapwood_log::PartitionState;
+use sapwood_log::{AppendOptions, PartitionState};
 use sapwood_model::{Durability, PartitionId};
 use sapwood_sim::{ReadFault, Rng, StepKind, Stop, WriteFault};
 
@@ -209,6 +209,44 @@ fn a_recovery_that_stops_at_any_step_is_begun_again() {
                 for end in [End::Kill, End::PowerCut] {
                     stop_once(trial, &crashed, *step, end, &mut rng)?;
                 }
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Before any checkpoint knows a partition, a power cut tears its tail and the recovery cannot read it. The
+/// next one, in the same boot, must not take the torn tail for damage.
+#[test]
+fn a_partition_that_no_checkpoint_knew_when_it_went_offline_keeps_the_boot_it_was_written_in() {
+    let test =
+        "a_partition_that_no_checkpoint_knew_when_it_went_offline_keeps_the_boot_it_was_written_in";
+    for_seeds(test, 2, |trial| {
+        let mut rng = Rng::new(trial.seed);
+        let mut world = trial.world();
+        world.open()?;
+        let topic = world.create_topic("clicks", 1, Durability::Os)?;
+        let key = (topic, PartitionId(0));
+        for _ in 0..2 {
+            // Some pages, of which some are lost.
+            let batch = clients::build(&world, None, &[vec![b'x'; 14_000]], &mut rng)?;
+            world.append(key, &batch, AppendOptions::default())?;
+        }
+        for _ in 0..8 {
+            let mut torn = World::new(world.machine.fork(), world.model.clone());
+            torn.crash(End::PowerCut, &mut rng);
+            let crashed = Crashed::of(torn)?;
+            for read in crashed.reads.clone() {
+                let mut world = crashed.copy();
+                world.faulty = true;
+                world.machine.disk.fail_read(read, ReadFault::Once);
+                let opened = world.open();
+                trial.tried.events += 1;
+                trial.tried.survivors += 1;
+                trial.tried.refused += u64::from(opened.is_err());
+                world.faulty = false;
+                workload::restart(&mut world, End::Kill, &mut rng)
+                    .map_err(|error| format!("read {read} failed: {error}"))?;
             }
         }
         Ok(())
