@@ -147,10 +147,11 @@ impl FileNode {
         }
     }
 
-    /// The number of changes up to the last one that cut this page off.
+    /// The number of changes up to the last one that cut this page off, or through it: what is written
+    /// behind a cut is not undone by it.
     fn changes_needed(&self, page: u64) -> u64 {
         let cut = self.changes.iter().rposition(|change| match change {
-            Change::Cut { len } => *len <= page * PAGE_BYTES,
+            Change::Cut { len } => *len < (page + 1) * PAGE_BYTES,
             _ => false,
         });
         cut.map_or(0, |index| self.changes_durable + index as u64 + 1)
@@ -166,7 +167,7 @@ impl FileNode {
             if !len.is_multiple_of(PAGE_BYTES) && self.cache.page(last).is_some() {
                 // The kernel zeroes the rest of the last page in the cache, which makes it dirty.
                 let needs = self.changes_needed(last);
-                self.dirty.entry(last).or_insert(needs);
+                self.dirty.insert(last, needs);
             }
         }
     }

@@ -110,6 +110,26 @@ fn with_write_back_what_a_page_held_for_a_while_may_survive_and_synced_pages_do(
 }
 
 #[test]
+fn a_cut_inside_of_a_page_does_not_undo_what_was_written_behind_it_and_synced() {
+    for seed in 0..300 {
+        let disk = SimDisk::new(seed);
+        let file = disk.open(Path::new(FILE), OpenMode::CreateNew).unwrap();
+        file.write_at(&[&[1; PAGE]], 0).unwrap();
+        file.sync_data().unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        file.set_len(100).unwrap();
+        file.write_at(&[&[2; PAGE - 100]], 100).unwrap();
+        disk.set_write_back(1);
+        for _ in 0..2 {
+            disk.sync_dir(Path::new("/")).unwrap(); // a step, before which pages are written back
+        }
+        file.sync_data().unwrap();
+        disk.power_cut(&mut Rng::new(seed));
+        assert_eq!(content(&disk, FILE)[100..], [2; PAGE - 100]);
+    }
+}
+
+#[test]
 fn with_write_back_names_may_be_durable_before_anybody_syncs_them_and_never_out_of_order() {
     let mut seen = BTreeSet::new();
     for seed in 0..300 {
