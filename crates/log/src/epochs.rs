@@ -40,6 +40,12 @@ impl EpochList {
         self.0.last().copied()
     }
 
+    /// The epoch in which `offset` was appended; `None` below the first one that is remembered.
+    pub(crate) fn at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        let above = self.0.partition_point(|entry| entry.start <= offset);
+        above.checked_sub(1).map(|floor| self.0[floor].epoch)
+    }
+
     /// All of them, rising.
     pub(crate) fn starts(&self) -> &[EpochStart] {
         &self.0
@@ -171,6 +177,11 @@ mod tests {
         assert_eq!(end(3), Some((3, 80)));
         assert_eq!(end(4), None);
         assert_eq!(EpochList::default().end_of(LeaderEpoch(0), Offset(0)), None);
+        let at = |offset| epochs.at(Offset(offset)).map(|epoch| epoch.0);
+        assert_eq!(
+            [at(9), at(10), at(49), at(50)],
+            [None, Some(1), Some(1), Some(3)]
+        );
     }
 
     #[test]

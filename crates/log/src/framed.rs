@@ -5,7 +5,7 @@
 
 use std::{io, path::Path};
 
-use crate::io::{Disk, OpenMode};
+use crate::io::{Disk, OpenMode, is_of_the_device};
 
 const HEAD_BYTES: usize = 20;
 /// No such file comes near this; a length above it is damage, not a reason to allocate.
@@ -90,6 +90,21 @@ pub(crate) fn read(disk: &dyn Disk, path: &Path, kind: Kind) -> Result<Vec<u8>, 
     let read = file.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
     Ok(decode(kind, &bytes)?.to_vec())
+}
+
+/// The checksum in a file's header, not checked: what tells it from an older version of itself.
+/// `None` when it is missing, cut or unreadable.
+pub(crate) fn stamp(disk: &dyn Disk, path: &Path) -> io::Result<Option<[u8; 4]>> {
+    let read = || -> io::Result<Option<[u8; 4]>> {
+        let mut head = [0; HEAD_BYTES];
+        let read = disk.open(path, OpenMode::Read)?.read_at(&mut head, 0)?;
+        let [.., c0, c1, c2, c3] = head;
+        Ok((read == HEAD_BYTES).then_some([c0, c1, c2, c3]))
+    };
+    match read() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound || is_of_the_device(&e) => Ok(None),
+        read => read,
+    }
 }
 
 /// Replaces `path` so that after a crash at any moment the old or the new file is there, whole:

@@ -10,7 +10,7 @@ use sapwood_model::{Offset, Timestamp};
 use sapwood_record::Header;
 
 use crate::{
-    io::{Disk, File, OpenMode},
+    io::{Disk, File, OpenMode, is_of_the_device},
     names,
 };
 
@@ -378,17 +378,20 @@ fn read_bytes(
     path: &Path,
     wanted: impl FnOnce(u64) -> Option<usize>,
 ) -> io::Result<Option<Vec<u8>>> {
-    let file = match disk.open(path, OpenMode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
+    let read = || -> io::Result<Option<Vec<u8>>> {
+        let file = disk.open(path, OpenMode::Read)?;
+        let Some(wanted) = wanted(file.len()?).filter(|bytes| *bytes <= INDEX_BYTES_MAX) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; wanted];
+        let read = file.read_at(&mut bytes, 0)?;
+        Ok((read == wanted).then_some(bytes))
     };
-    let Some(wanted) = wanted(file.len()?).filter(|bytes| *bytes <= INDEX_BYTES_MAX) else {
-        return Ok(None);
-    };
-    let mut bytes = vec![0; wanted];
-    let read = file.read_at(&mut bytes, 0)?;
-    Ok((read == wanted).then_some(bytes))
+    match read() {
+        // The batches say the same.
+        Err(e) if e.kind() == io::ErrorKind::NotFound || is_of_the_device(&e) => Ok(None),
+        read => read,
+    }
 }
 
 #[cfg(test)]

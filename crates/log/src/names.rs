@@ -59,18 +59,36 @@ fn parse_offset(digits: &str) -> Option<Offset> {
         .flatten()
 }
 
-/// The text of `partition.metadata`.
-pub(crate) fn metadata_text(topic: TopicId) -> String {
-    format!("version: 0\ntopic_id: {topic}\n")
+/// Whose folder it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Metadata {
+    pub(crate) topic_id: TopicId,
+    /// `None` in a file that Kafka wrote: it knows the topic alone.
+    pub(crate) partition: Option<PartitionId>,
 }
 
-/// The topic id in the text of `partition.metadata`; `None` when the text is not of that form.
-pub(crate) fn parse_metadata(text: &str) -> Option<TopicId> {
+/// The text of `partition.metadata`: Kafka's two lines, and one that Kafka does not read, so that the
+/// folders of one topic cannot be taken for each other.
+pub(crate) fn metadata_text(topic: TopicId, partition: PartitionId) -> String {
+    format!("version: 0\ntopic_id: {topic}\npartition: {partition}\n")
+}
+
+/// What the text of `partition.metadata` says; `None` when the text is not of that form.
+pub(crate) fn parse_metadata(text: &str) -> Option<Metadata> {
     let mut lines = text.lines();
     if lines.next()? != "version: 0" {
         return None;
     }
-    TopicId::parse(lines.next()?.strip_prefix("topic_id: ")?)
+    let topic_id = TopicId::parse(lines.next()?.strip_prefix("topic_id: ")?)?;
+    let partition = match lines.next() {
+        None => None,
+        Some(line) => Some(PartitionId(line.strip_prefix("partition: ")?.parse().ok()?)),
+    };
+    let metadata = Metadata {
+        topic_id,
+        partition,
+    };
+    lines.next().is_none().then_some(metadata)
 }
 
 #[cfg(test)]
@@ -114,7 +132,16 @@ mod tests {
     #[test]
     fn metadata_round_trips() {
         let id = TopicId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
-        assert_eq!(parse_metadata(&metadata_text(id)), Some(id));
+        let metadata = |partition| Metadata {
+            topic_id: id,
+            partition,
+        };
+        let ours = metadata_text(id, PartitionId(7));
+        assert_eq!(parse_metadata(&ours), Some(metadata(Some(PartitionId(7)))));
+        let kafkas = format!("version: 0\ntopic_id: {id}\n");
+        assert_eq!(parse_metadata(&kafkas), Some(metadata(None)));
+        assert_eq!(parse_metadata(&format!("{kafkas}partition: \n")), None);
+        assert_eq!(parse_metadata(&format!("{ours}partition: 7\n")), None);
         assert_eq!(
             parse_metadata("version: 1\ntopic_id: AAAAAAAAAAAAAAAAAAAAAA\n"),
             None

@@ -109,6 +109,11 @@ impl Header {
         LeaderEpoch(u32::try_from(i32::from_be_bytes(self.field(LEADER_EPOCH))).unwrap_or(0))
     }
 
+    /// Whether base offset and leader epoch, which are in no checksum, are numbers that a broker sets.
+    pub fn is_placed(&self) -> bool {
+        i64::from_be_bytes(self.field(0)) >= 0 && i32::from_be_bytes(self.field(LEADER_EPOCH)) >= 0
+    }
+
     /// The batch's version; 2 in every valid batch.
     pub fn magic(&self) -> u8 {
         self.0[MAGIC_POSITION]

@@ -21,6 +21,7 @@ mod read_only;
 mod replay;
 mod report;
 mod segment;
+mod small_files;
 
 use std::{
     collections::BTreeSet,
@@ -44,7 +45,9 @@ use crate::{
     names,
     recovery::{DELETE_SUFFIX, NEW_SUFFIX, marker},
     repair,
-    store::{BALLAST, CATALOG, CHECKPOINT, JOURNAL, LOCK_FILE, QUARANTINE, TOPICS, read_meta},
+    store::{
+        ASIDE, BALLAST, CATALOG, CHECKPOINT, JOURNAL, LOCK_FILE, QUARANTINE, TOPICS, read_meta,
+    },
 };
 
 pub use report::{
@@ -168,10 +171,14 @@ impl Inspection<'_> {
             self.push(Severity::Damage, pending, repair::INTERRUPTED);
         }
         let folders = self.folders();
+        self.compare_ids(&folders);
         self.look_at_catalog(!folders.is_empty());
         self.report.quarantined = self.names(QUARANTINE);
+        self.names(ASIDE);
         let checkpoint = self.look_at_checkpoint(!folders.is_empty());
         let scan = self.look_at_journal(checkpoint.as_ref());
+        // Without a checkpoint nobody knows what was stopped cleanly.
+        let clean_stop = self.report.clean_stop && checkpoint.is_some();
         let checkpoint = checkpoint.unwrap_or_default();
         let scan = scan.as_ref().filter(|_| !self.report.clean_stop);
         let findings = &mut self.report.findings;
@@ -191,7 +198,7 @@ impl Inspection<'_> {
             disk: self.disk,
             replay: &replay,
             checksums: self.options.checksums,
-            clean_stop: self.report.clean_stop,
+            clean_stop,
             batch_bytes_max: longest.unwrap_or(0).max(BATCH_BYTES_MAX_LEAST),
             progress: self.progress,
         };
@@ -240,8 +247,17 @@ impl Inspection<'_> {
                 continue;
             };
             let metadata = path.join(names::METADATA_FILE);
-            let topic_id = match read_topic_id(self.disk, &metadata) {
-                Ok(Some(id)) => Some(id),
+            let topic_id = match read_metadata(self.disk, &metadata) {
+                Ok(Some(found)) => {
+                    let other = found
+                        .partition
+                        .filter(|found| *found != PartitionId(number));
+                    if let Some(other) = other {
+                        let problem = format!("it is that of partition {other}");
+                        self.push(Severity::Damage, metadata, problem);
+                    }
+                    Some(found.topic_id)
+                }
                 Ok(None) => {
                     self.push(Severity::Damage, metadata, "it holds no topic id");
                     None
@@ -267,11 +283,40 @@ impl Inspection<'_> {
         folders
     }
 
+    /// A topic has one id, and an id one topic.
+    fn compare_ids(&mut self, folders: &[Folder]) {
+        for folder in folders {
+            let Some(id) = folder.topic_id else { continue };
+            let contradicts = |other: &&Folder| {
+                let same_topic = other.topic == folder.topic;
+                other
+                    .topic_id
+                    .is_some_and(|other| (other == id) != same_topic)
+            };
+            if let Some(other) = folders.iter().find(contradicts) {
+                let problem = format!(
+                    "it says that the topic's id is {id}; that contradicts {}",
+                    other.path.join(names::METADATA_FILE).display()
+                );
+                let metadata = folder.path.join(names::METADATA_FILE);
+                self.push(Severity::Damage, metadata, problem);
+            }
+        }
+    }
+
     /// The names in a folder of the data directory; what cannot be read is a finding.
     fn names(&mut self, folder: &str) -> Vec<String> {
         let path = self.root.join(folder);
         match self.disk.read_dir(&path) {
             Ok(entries) => entries.into_iter().map(|entry| entry.name).collect(),
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && [ASIDE, QUARANTINE].contains(&folder) =>
+            {
+                let problem = "it is missing; the next start makes it";
+                self.push(Severity::Unsettled, path, problem);
+                Vec::new()
+            }
             Err(error) => {
                 self.push(
                     Severity::Damage,
@@ -421,7 +466,7 @@ fn file_bytes(disk: &dyn Disk, path: &Path) -> Option<u64> {
         .ok()
 }
 
-fn read_topic_id(disk: &dyn Disk, path: &Path) -> io::Result<Option<TopicId>> {
+fn read_metadata(disk: &dyn Disk, path: &Path) -> io::Result<Option<names::Metadata>> {
     let file = disk.open(path, OpenMode::Read)?;
     let mut text = vec![0; METADATA_BYTES_MAX];
     let read = file.read_at(&mut text, 0)?;

@@ -1,6 +1,8 @@
 //! One partition's folder: its segments from the first to the last, judged by what the checkpoint and
 //! the journal promise about them.
 
+mod promises;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -17,18 +19,17 @@ use super::{
     indexes::{Extent, IndexCheck},
     replay::{Overlay, Place, Replay},
     segment::{BadRun, Limits, SegmentBytes, Step, Walk, Walked},
+    small_files::{is_epoch_list, read_small},
 };
 use crate::{
     Progress,
     checkpoint::PartitionCheckpoint,
+    epochs::EpochList,
     framed::TEMPORARY_SUFFIX,
     io::{Disk, File, OpenMode},
     names,
     producers::ProducerTable,
 };
-
-/// No text file or snapshot in a folder comes near this.
-const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// What all partitions have in common.
 #[derive(Debug)]
@@ -63,6 +64,8 @@ struct Inspection<'a> {
     checkpoint: PartitionCheckpoint,
     places: &'a [Place],
     files: BTreeMap<Offset, SegmentFile>,
+    /// Where each leader epoch began, as the checkpoint says.
+    epochs: EpochList,
     /// Where the log ends, once that was met: what follows is cut off by the next start.
     ended: Option<Offset>,
     findings: Vec<Finding>,
@@ -91,6 +94,7 @@ pub(super) fn inspect(
     let mut inspection = Inspection {
         now,
         known,
+        epochs: EpochList::decode(&checkpoint.epochs).unwrap_or_default(),
         checkpoint,
         places: &places,
         files: BTreeMap::new(),
@@ -122,6 +126,7 @@ impl Inspection<'_> {
             segments.push(self.segment(*base, next, &mut epoch));
         }
         self.look_at_start(bases.first().copied());
+        self.look_for_checkpoints_segment(bases.first().copied());
         let checkpoint_end = self
             .known
             .checkpoint
@@ -140,37 +145,6 @@ impl Inspection<'_> {
             checkpoint_end,
             leader_epoch: epoch,
             segments,
-        }
-    }
-
-    /// Whether the log begins where something is known to be. Only the catalog knows its start.
-    fn look_at_start(&mut self, first: Option<Offset>) {
-        let PartitionCheckpoint {
-            segment,
-            position,
-            end,
-            ..
-        } = self.checkpoint;
-        let promised_end = self.promised_end();
-        match first {
-            None if position > 0 => {
-                let file = self.segment_path(segment);
-                let problem = "the checkpoint knows records in it, and it is missing".into();
-                self.push(Severity::Damage, file, None, Some(segment..end), problem);
-            }
-            Some(first) if first > promised_end && !self.known.same_boot => {
-                let problem = "no segment is there before this one: the records before it were \
-                               deleted, or a power cut took them before they were durable";
-                let (file, offsets) = (self.segment_path(first), promised_end..first);
-                self.push(
-                    Severity::Unsettled,
-                    file,
-                    None,
-                    Some(offsets),
-                    problem.into(),
-                );
-            }
-            _ => {}
         }
     }
 
@@ -254,10 +228,27 @@ impl Inspection<'_> {
             promised_end: self.promised_end(),
             checksums: now.checksums,
         };
+        let epochs = self.epochs.clone();
+        let epoch_max = self.epoch_max();
+        let mut wrong_epoch: Option<(u64, Range<Offset>, String)> = None;
         let walk = Walk::new(base, *epoch);
         let Walked { walk, stop, bad } = walk.finish(&mut segment, limits, |header, at, whole| {
             if is_checkpoints && header.base_offset() == checkpoint_end {
                 checkpoint_at = Some(at);
+            }
+            let right = match header.base_offset() < checkpoint_end {
+                true => epochs.at(header.base_offset()),
+                false => epoch_max,
+            };
+            if let Some(right) = right
+                && header.leader_epoch() != right
+                && wrong_epoch.is_none()
+            {
+                let offsets = header.base_offset()..header.next_offset();
+                let found = header.leader_epoch();
+                let problem =
+                    format!("a batch has leader epoch {found}; it was appended in {right}");
+                wrong_epoch = Some((at, offsets, problem));
             }
             // Behind a batch that does not check, it is not known what the entries should say.
             if whole {
@@ -267,6 +258,10 @@ impl Inspection<'_> {
                 .bytes
                 .fetch_add(header.size_bytes() as u64, Relaxed);
         });
+        if let Some((at, offsets, problem)) = wrong_epoch {
+            let file = self.segment_path(base);
+            self.push(Severity::Damage, file, Some(at), Some(offsets), problem);
+        }
         *epoch = walk.epoch;
         let whole = bad.is_empty();
         if is_checkpoints && whole && walk.offset >= checkpoint_end {
@@ -437,8 +432,9 @@ impl Inspection<'_> {
         if let Some(next) = next
             && self.has_content_from(next)
         {
+            let offsets = Some(walk.offset..next.max(walk.offset.add(1)));
             let problem = format!("segment {next} does not follow the last batch");
-            return self.push(strict, self.segment_path(next), Some(0), None, problem);
+            return self.push(strict, file, at, offsets, problem);
         }
         match segment.unfinished_bytes(walk.position) {
             Ok(0) => {}
@@ -472,24 +468,6 @@ impl Inspection<'_> {
             })
     }
 
-    /// The checkpoint's end must be where it says, between two batches.
-    fn check_checkpoint(&mut self, base: Offset, found: Option<u64>) {
-        let PartitionCheckpoint { end, position, .. } = self.checkpoint;
-        if found == Some(position) {
-            return;
-        }
-        let folder = self.known.folder.display();
-        let found = match found {
-            Some(found) => format!("it is at byte {found}"),
-            None => "no batch starts or ends with it".into(),
-        };
-        let problem = format!(
-            "it says that offset {end} is at byte {position} of segment {base} in {folder}; {found}"
-        );
-        let file = self.known.checkpoint_path.clone();
-        self.push(Severity::Damage, file, None, Some(end..end.add(1)), problem);
-    }
-
     /// Everything below it must be there, in the segments or in the journal.
     fn promised_end(&self) -> Offset {
         let journal_end = self
@@ -497,6 +475,18 @@ impl Inspection<'_> {
             .last()
             .map_or(Offset::ZERO, |last| last.end_offset);
         self.checkpoint.end.max(journal_end)
+    }
+
+    /// Where the first leader epoch that the checkpoint remembers began: the log's start, or above it.
+    fn first_epoch(&self) -> Option<Offset> {
+        self.epochs.starts().first().map(|epoch| epoch.start)
+    }
+
+    /// The epoch of everything above the checkpoint: one is in a checkpoint before anything is appended
+    /// in it. Not known of a torn end, nor without a checkpoint.
+    fn epoch_max(&self) -> Option<LeaderEpoch> {
+        let known = self.known.checkpoint.as_ref();
+        known.map(|checkpoint| checkpoint.leader_epoch)
     }
 
     fn index_extent(&self, base: Offset) -> Extent {
@@ -538,39 +528,4 @@ impl Inspection<'_> {
             problem,
         });
     }
-}
-
-/// Kafka's text: a version, a count, then `epoch start` on as many lines, both rising.
-fn is_epoch_list(bytes: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return false;
-    };
-    let mut lines = text.lines();
-    let version = lines.next();
-    let count = lines.next().and_then(|count| count.parse().ok());
-    let entry = |line: &str| {
-        let (epoch, start) = line.split_once(' ')?;
-        Some((epoch.parse::<u32>().ok()?, start.parse::<u64>().ok()?))
-    };
-    let entries: Option<Vec<(u32, u64)>> = lines.map(entry).collect();
-    entries.is_some_and(|entries| {
-        version == Some("0")
-            && count == Some(entries.len())
-            && entries
-                .windows(2)
-                .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1)
-    })
-}
-
-fn read_small(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
-    let file = disk.open(path, OpenMode::Read)?;
-    let length = file.len()?;
-    if length > SMALL_FILE_BYTES_MAX {
-        let problem = format!("it has {length} bytes; the limit is {SMALL_FILE_BYTES_MAX} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
-    }
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    let read = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(bytes)
 }

@@ -68,10 +68,14 @@ impl<'a> Replay<'a> {
             for name in &entry.aside {
                 let path = root.join(ASIDE).join(name);
                 let origin = Origin::Aside(replay.aside.len());
-                match aside::read(disk, &path) {
-                    Ok(entries) => {
+                match aside::read_all(disk, &path) {
+                    Ok(aside) => {
                         let ours = |entry: &&Entry| (entry.topic_id, entry.partition) == *key;
-                        replay.add(origin, entries.iter().enumerate().filter(|(_, e)| ours(e)));
+                        let entries = aside.entries.iter().enumerate();
+                        replay.add(origin, entries.filter(|(_, e)| ours(e)));
+                        if aside.journal_was_damaged {
+                            findings.push(journal_was_damaged(*key, path.clone()));
+                        }
                     }
                     Err(error) => findings.push(Finding {
                         severity: Severity::Damage,
@@ -184,6 +188,19 @@ impl<'a> Replay<'a> {
 
     fn scan(&self) -> &'a Scan {
         self.scan.expect("only a scan gives rounds")
+    }
+}
+
+fn journal_was_damaged((topic, partition): PartitionKey, file: PathBuf) -> Finding {
+    Finding {
+        severity: Severity::Damage,
+        file,
+        position: None,
+        offsets: None,
+        problem: format!(
+            "topic {topic}, partition {partition}: when these entries were copied aside, the journal \
+             was damaged behind them, and may have held more"
+        ),
     }
 }
 

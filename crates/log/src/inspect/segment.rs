@@ -340,6 +340,9 @@ impl Walk {
                 header.magic()
             ));
         }
+        if !header.is_placed() {
+            return Some("a batch's offset or leader epoch is negative".into());
+        }
         let (expected, found) = (self.offset, header.base_offset());
         let right = match self.unknown_since {
             Some(since) => found > since && next.is_none_or(|next| found < next),

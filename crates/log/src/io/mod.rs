@@ -20,6 +20,18 @@ use sapwood_model::Timestamp;
 pub(crate) use real::write_all_vectored;
 pub use real::{RealClock, RealDisk, RealEntropy};
 
+/// Whether an error is about one place on the device, so that only the partition that lies there is
+/// offline. Anything else (a full disk, no descriptors, no permission) is about all of them, and may
+/// pass: then nothing is opened, and nothing changed that the next start would miss.
+pub(crate) fn is_of_the_device(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let codes = [Errno::IO, Errno::NODATA, Errno::BADMSG, Errno::UCLEAN];
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || error
+            .raw_os_error()
+            .is_some_and(|code| codes.contains(&Errno::from_raw_os_error(code)))
+}
+
 /// What a caller wants to do with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpenMode {

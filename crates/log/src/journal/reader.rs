@@ -13,7 +13,7 @@ use super::{
     PAGE_BYTES,
     frame::{Entry, FILE_HEADER_BYTES, FileHeader, ROUND_HEADER_BYTES, RoundHeader, salted},
 };
-use crate::io::{Disk, File, OpenMode};
+use crate::io::{Disk, File, OpenMode, is_of_the_device};
 
 /// One journal file as it was found.
 #[derive(Debug, Clone)]
@@ -35,26 +35,25 @@ pub(crate) struct FoundRound {
     pub(crate) header: RoundHeader,
 }
 
-/// A place where a round that is needed cannot be read, although a later one can.
+/// A place where rounds that are needed do not check, although a later one does.
 #[derive(Debug, Clone)]
 pub(crate) struct Damage {
+    /// The file in which they should begin, as far as that is known.
     pub(crate) path: PathBuf,
     pub(crate) position: u64,
     /// Rounds that are missing, half-open.
     pub(crate) rounds: std::ops::Range<u64>,
+    pub(crate) why: String,
 }
 
 impl std::fmt::Display for Damage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            path,
-            position,
-            rounds,
-        } = self;
-        let (path, from, to) = (path.display(), rounds.start, rounds.end);
+        let (from, to) = (self.rounds.start, self.rounds.end);
+        let (path, position) = (self.path.display(), self.position);
         write!(
             f,
-            "rounds {from} to {to} (exclusive) are missing before {path} position {position}"
+            "rounds {from} to {to} (exclusive) are missing from {path} position {position} on: {}",
+            self.why
         )
     }
 }
@@ -113,10 +112,17 @@ pub(crate) fn scan(
             path: folder.to_owned(),
             position: 0,
             rounds,
+            why: format!(
+                "the checkpoint knows a file of generation {generation_needed}; the newest that is \
+                 there is of generation {generation_max}"
+            ),
         });
     }
     for (header, index) in order.into_iter().filter(|_| first_round.is_some()) {
-        scan_file(&files[index], &header, index, &mut found)?;
+        if header.generation >= generation_needed && found.place.is_none() {
+            found.place = Some((files[index].path.clone(), FILE_HEADER_BYTES));
+        }
+        scan_file(&files[index], &header, index, generation_needed, &mut found)?;
     }
     Ok(Scan {
         files,
@@ -152,24 +158,37 @@ struct Found {
     damage: Vec<Damage>,
     next_round: u64,
     last_crc: u32,
+    /// Where the next round is expected.
+    place: Option<(PathBuf, u64)>,
 }
 
 impl Found {
     /// Takes the next valid round: it must follow the last one.
     fn push(&mut self, path: &Path, round: FoundRound) {
         let header = round.header;
+        let behind = (path.to_owned(), round.position + header.size_bytes());
         if header.round < self.first_round {
             self.last_crc = header.body_crc;
+            self.place = Some(behind);
             return;
         }
         let chained = self.rounds.is_empty() || header.previous_crc == self.last_crc;
         if header.round != self.next_round || !chained {
+            let here = (path.to_owned(), round.position);
+            let (number, position) = (header.round, round.position);
+            let why = format!(
+                "round {number} is at {} position {position}",
+                path.display()
+            );
+            let (path, position) = self.place.take().unwrap_or(here);
             self.damage.push(Damage {
-                path: path.to_owned(),
-                position: round.position,
+                path,
+                position,
                 rounds: self.next_round..header.round.max(self.next_round),
+                why,
             });
         }
+        self.place = Some(behind);
         if header.round >= self.next_round {
             self.next_round = header.round + 1;
             self.last_crc = header.body_crc;
@@ -186,15 +205,26 @@ fn find_file(
 ) -> io::Result<FoundFile> {
     let file = disk.open(&path, OpenMode::Write)?;
     let bytes = file.len()?;
-    let mut pages = vec![0; FILE_HEADER_BYTES as usize];
-    let read = file.read_at(&mut pages, 0)?;
-    pages.truncate(read);
     // Two copies, so that one unreadable page loses nothing. When they differ, a crash came between
     // the two writes, and no round of the newer one exists yet.
-    let header = pages
-        .chunks(PAGE_BYTES as usize)
-        .filter_map(|page| FileHeader::decode(page, directory))
-        .max_by_key(|header| header.generation);
+    let mut header: Option<FileHeader> = None;
+    let (mut unreadable, mut is_begun) = (None, false);
+    for position in (0..FILE_HEADER_BYTES).step_by(PAGE_BYTES as usize) {
+        let mut page = vec![0; PAGE_BYTES as usize];
+        match file.read_at(&mut page, position) {
+            Ok(read) => {
+                is_begun |= page.iter().any(|byte| *byte != 0);
+                let copy = FileHeader::decode(&page[..read], directory);
+                header = header.into_iter().chain(copy).max_by_key(|h| h.generation);
+            }
+            Err(error) if is_of_the_device(&error) => unreadable = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    if let (None, true, Some(error)) = (&header, is_begun, unreadable) {
+        let problem = format!("{}: {error}", path.display());
+        return Err(io::Error::new(error.kind(), problem));
+    }
     Ok(FoundFile {
         name,
         path,
@@ -208,18 +238,22 @@ fn scan_file(
     found: &FoundFile,
     header: &FileHeader,
     index: usize,
+    generation_needed: u64,
     to: &mut Found,
 ) -> io::Result<()> {
     let mut position = FILE_HEADER_BYTES;
     let mut head = [0; ROUND_HEADER_BYTES];
     while position + ROUND_HEADER_BYTES as u64 <= found.bytes {
-        let read = found.file.read_at(&mut head, position)?;
-        let round = RoundHeader::decode(&head[..read], header)
-            .filter(|round| position + round.size_bytes() <= found.bytes);
-        let valid = match round {
-            None => None,
-            Some(round) if round.round < to.first_round => Some(round),
-            Some(round) => read_round(&*found.file, header, position, &round)?.map(|_| round),
+        let valid = found_round(found, header, position, to.first_round, &mut head);
+        let valid = match valid {
+            // No round that is needed is in a file from before the checkpoint's.
+            Err(error) if is_of_the_device(&error) && header.generation < generation_needed => None,
+            // It may be read the next time. Going on without it would lose it for good.
+            Err(error) if is_of_the_device(&error) => {
+                let problem = format!("{} position {position}: {error}", found.path.display());
+                return Err(io::Error::new(error.kind(), problem));
+            }
+            valid => valid?,
         };
         match valid {
             Some(round) => {
@@ -237,6 +271,24 @@ fn scan_file(
         }
     }
     Ok(())
+}
+
+/// The round at `position`, if there is one that checks.
+fn found_round(
+    found: &FoundFile,
+    header: &FileHeader,
+    position: u64,
+    first_round: u64,
+    head: &mut [u8; ROUND_HEADER_BYTES],
+) -> io::Result<Option<RoundHeader>> {
+    let read = found.file.read_at(head, position)?;
+    let round = RoundHeader::decode(&head[..read], header)
+        .filter(|round| position + round.size_bytes() <= found.bytes);
+    Ok(match round {
+        None => None,
+        Some(round) if round.round < first_round => Some(round),
+        Some(round) => read_round(&*found.file, header, position, &round)?.map(|_| round),
+    })
 }
 
 fn read_round(

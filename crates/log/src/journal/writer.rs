@@ -14,7 +14,7 @@ use super::{
     frame::{Entry, FILE_HEADER_BYTES, FileHeader, ROUND_HEADER_BYTES, RoundHeader, salted},
     reader::Scan,
 };
-use crate::io::{Entropy, Environment, File, OpenMode};
+use crate::io::{Entropy, Environment, File, OpenMode, is_of_the_device};
 
 /// Marks the last page of a file that was written from end to end once: from then on, a sync of a
 /// round need not change the file's block map.
@@ -337,7 +337,10 @@ impl Prewrite {
 fn is_prewritten(file: &dyn File, bytes: u64) -> io::Result<bool> {
     let mut last = [0; 64];
     let read = match bytes.checked_sub(PAGE_BYTES) {
-        Some(at) => file.read_at(&mut last, at)?,
+        Some(at) => match file.read_at(&mut last, at) {
+            Err(error) if is_of_the_device(&error) => 0, // writing it from end to end may mend it
+            read => read?,
+        },
         None => 0,
     };
     Ok(last[..read].iter().any(|byte| *byte != 0))

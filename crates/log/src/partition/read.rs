@@ -221,7 +221,10 @@ impl Partition {
 
     /// Builds the index of a sealed segment from its batches and writes its files again. They are not
     /// synced: an index is checked whenever it is read.
-    fn rebuild_index(&self, segment: &SealedSegment) -> Result<Arc<SegmentHandle>, WalkError> {
+    pub(super) fn rebuild_index(
+        &self,
+        segment: &SealedSegment,
+    ) -> Result<Arc<SegmentHandle>, WalkError> {
         let path = self.segment_path(segment.base_offset);
         let file = self.environment.disk.open(&path, OpenMode::Read)?;
         let source = sealed_source(&file, segment);
@@ -324,10 +327,15 @@ impl Partition {
             WalkError::Cold | WalkError::Io(_) => unreachable!("these are no damage"),
         };
         self.durability.metrics().corrupt_batches.add(1);
+        let start = if expected < end {
+            expected
+        } else {
+            base_offset
+        };
         self.mark_offline(OfflineReason::Damage {
             file: self.segment_path(base_offset),
             position,
-            offsets: expected..end.max(expected),
+            offsets: start..end.max(start.add(1)),
             problem,
         })
     }

@@ -1,7 +1,9 @@
 //! Looking records up by their timestamps.
 //!
 //! The time index names the batch to start from, headers lead to the batch, and its records are read
-//! to answer with a record's offset. Timestamps are the clients' and need not rise.
+//! to answer with a record's offset. Timestamps are the clients' and need not rise. The index is not
+//! trusted: an entry must be what its batch says, and the last one of a sealed segment the largest of
+//! all behind it, or the index is built anew.
 
 use std::sync::Arc;
 
@@ -20,6 +22,15 @@ const WINDOW_BYTES: u64 = 64 << 10;
 
 /// No batch is decompressed to more than this for a look-up.
 const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
+
+/// The largest timestamp of a segment.
+#[derive(Debug, Clone, Copy)]
+enum Latest {
+    /// And the batch that brought it; `None` when no batch has one.
+    Is(Option<TimeEntry>),
+    /// The index of an open segment is wrong. It gets a right one when it is read after it was sealed.
+    Unknown,
+}
 
 /// The part of the log that a look-up is about.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +51,9 @@ impl Partition {
     pub fn find_timestamp(&self, at: Timestamp) -> Result<Option<TimestampedOffset>, ReadError> {
         let (view, window) = self.window()?;
         for (segment, end) in window.segments(&view) {
-            let outcome = self.latest_of(segment).and_then(|latest| match latest {
-                Some(latest) if latest.timestamp >= at => self.find_in(segment, at, window),
-                _ => Ok(None),
+            let outcome = self.may_have(segment, at).and_then(|may| match may {
+                true => self.find_in(segment, at, window),
+                false => Ok(None),
             });
             match outcome {
                 Ok(None) => {}
@@ -88,19 +99,92 @@ impl Partition {
         Ok((self.view.load_full(), window))
     }
 
+    /// Whether a record of the segment may have a timestamp of `at` or later.
+    fn may_have(&self, segment: &Segment, at: Timestamp) -> Result<bool, WalkError> {
+        match self.latest_of(segment)? {
+            Latest::Is(latest) => Ok(latest.is_some_and(|latest| latest.timestamp >= at)),
+            Latest::Unknown => Ok(true),
+        }
+    }
+
     /// The largest timestamp of a segment, above the watermark too.
-    fn latest_of(&self, segment: &Segment) -> Result<Option<TimeEntry>, WalkError> {
+    fn latest_of(&self, segment: &Segment) -> Result<Latest, WalkError> {
         match segment {
-            Segment::Open(open) => Ok(open.index.read().latest()),
+            Segment::Open(open) => {
+                let latest = open.index.read().latest();
+                Ok(match latest {
+                    Some(entry) if !self.is_right(segment, entry)? => Latest::Unknown,
+                    latest => Latest::Is(latest),
+                })
+            }
             Segment::Sealed(sealed) => {
                 if let Some(latest) = sealed.latest.get() {
-                    return Ok(*latest);
+                    return Ok(Latest::Is(*latest));
                 }
                 let handle = self.sealed_handle(sealed, ReadMode::Blocking)?;
-                let latest = handle.index.as_ref().and_then(SegmentIndex::latest);
-                Ok(*sealed.latest.get_or_init(|| latest))
+                let mut latest = handle.index.as_ref().and_then(SegmentIndex::latest);
+                if !self.is_largest(segment, latest)? {
+                    let handle = self.rebuild_index(sealed)?;
+                    latest = handle.index.as_ref().and_then(SegmentIndex::latest);
+                }
+                Ok(Latest::Is(*sealed.latest.get_or_init(|| latest)))
             }
         }
+    }
+
+    /// Whether the batch that an entry names has its timestamp.
+    fn is_right(&self, segment: &Segment, entry: TimeEntry) -> Result<bool, WalkError> {
+        let from = entry.last_offset;
+        if from >= self.bounds().high_watermark {
+            // Of an append of this process, not from a file. The log may be cut there.
+            return Ok(true);
+        }
+        self.with_start(
+            segment,
+            from,
+            ReadMode::Blocking,
+            |source, position, expected| {
+                let mut walker = walker(source, position, expected);
+                while !walker.at_end() {
+                    let header = walker.peek()?;
+                    if header.last_offset() >= from {
+                        let right = header.last_offset() == from;
+                        return Ok(right && header.max_timestamp() == entry.timestamp);
+                    }
+                    walker.skip(&header);
+                }
+                Ok(false)
+            },
+        )
+    }
+
+    /// Whether no batch of a sealed segment from the one that the entry names on has a larger
+    /// timestamp, and that one has it. Where there is no entry, no batch has any.
+    fn is_largest(&self, segment: &Segment, entry: Option<TimeEntry>) -> Result<bool, WalkError> {
+        let from = entry.map_or(segment.base_offset(), |entry| entry.last_offset);
+        self.with_start(
+            segment,
+            from,
+            ReadMode::Blocking,
+            |source, position, expected| {
+                let mut walker = walker(source, position, expected);
+                let mut found = entry.is_none();
+                while !walker.at_end() {
+                    let header = walker.peek()?;
+                    let (last, timestamp) = (header.last_offset(), header.max_timestamp());
+                    match entry {
+                        None if timestamp.0 >= 0 => return Ok(false),
+                        Some(entry) if last == from => found = timestamp == entry.timestamp,
+                        Some(entry) if last > from && timestamp > entry.timestamp => {
+                            return Ok(false);
+                        }
+                        _ => {}
+                    }
+                    walker.skip(&header);
+                }
+                Ok(found)
+            },
+        )
     }
 
     /// What the index says of a segment; the index of a sealed one is loaded.
@@ -118,6 +202,19 @@ impl Partition {
         }
     }
 
+    /// An entry of the segment's time index; `None` as well when the batches do not bear it out, so
+    /// that the walk begins at the segment's start.
+    fn right_entry(
+        &self,
+        segment: &Segment,
+        ask: impl FnOnce(&SegmentIndex) -> Option<TimeEntry>,
+    ) -> Result<Option<TimeEntry>, WalkError> {
+        match self.ask_index(segment, ask)?.flatten() {
+            Some(entry) if self.is_right(segment, entry)? => Ok(Some(entry)),
+            _ => Ok(None),
+        }
+    }
+
     /// The first record of the segment with a timestamp of `at` or later.
     fn find_in(
         &self,
@@ -125,9 +222,7 @@ impl Partition {
         at: Timestamp,
         window: Window,
     ) -> Result<Option<TimestampedOffset>, WalkError> {
-        let entry = self
-            .ask_index(segment, |index| index.lookup_time(at))?
-            .flatten();
+        let entry = self.right_entry(segment, |index| index.lookup_time(at))?;
         let from = entry.map_or(segment.base_offset(), |entry| entry.last_offset);
         self.with_start(
             segment,
@@ -160,7 +255,9 @@ impl Partition {
     /// The largest timestamp of the segment's batches that can be read.
     fn max_in(&self, segment: &Segment, window: Window) -> Result<Option<Timestamp>, WalkError> {
         let first_kept = segment.base_offset() >= window.log_start;
-        let latest = self.latest_of(segment)?;
+        let Latest::Is(latest) = self.latest_of(segment)? else {
+            return self.max_from(segment, None, window);
+        };
         match latest {
             None => return Ok(None),
             Some(latest) if first_kept && latest.last_offset < window.high_watermark => {
@@ -171,11 +268,20 @@ impl Partition {
         // The batch with the largest timestamp is above the watermark, or what is below the log start
         // may have the largest: the index is exact up to its last entry only, and knows no start.
         let entry = self
-            .ask_index(segment, |index| {
+            .right_entry(segment, |index| {
                 index.last_time_below(window.high_watermark)
             })?
-            .flatten()
             .filter(|_| first_kept);
+        self.max_from(segment, entry, window)
+    }
+
+    /// The same, where everything below `entry` is known to have smaller timestamps.
+    fn max_from(
+        &self,
+        segment: &Segment,
+        entry: Option<TimeEntry>,
+        window: Window,
+    ) -> Result<Option<Timestamp>, WalkError> {
         let from = entry.map_or(segment.base_offset().max(window.log_start), |e| {
             e.last_offset
         });

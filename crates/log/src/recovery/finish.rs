@@ -22,7 +22,7 @@ const COPY_BYTES: u64 = 1 << 20;
 
 impl Replay {
     /// Cuts, writes again, and hands over.
-    pub(super) fn finish(mut self, disk: &dyn Disk, mut rebuilt: Rebuilt) -> io::Result<Settled> {
+    pub(super) fn finish(&mut self, disk: &dyn Disk, mut rebuilt: Rebuilt) -> io::Result<Settled> {
         let start = self.start();
         let mut touched = Vec::new();
         for (base, range) in &rebuilt.kept {

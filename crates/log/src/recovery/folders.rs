@@ -6,13 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sapwood_model::TopicId;
 use tracing::{error, info};
 
-use super::is_of_the_device;
 use crate::{
+    checkpoint::PartitionKey,
     framed::TEMPORARY_SUFFIX,
-    io::{Disk, Environment, OpenMode},
+    io::{Disk, Environment, OpenMode, is_of_the_device},
     names,
     partition::PartitionSpec,
     store::{Known, OpenError, QUARANTINE, TOPICS},
@@ -34,10 +33,10 @@ pub(super) fn sweep(
 ) -> Result<HashMap<String, String>, OpenError> {
     let disk = &*environment.disk;
     let topics = root.join(TOPICS);
-    let expected: HashMap<String, TopicId> = known
+    let expected: HashMap<String, PartitionKey> = known
         .partitions
         .iter()
-        .map(|spec| (folder_of(spec), spec.topic_id))
+        .map(|spec| (folder_of(spec), (spec.topic_id, spec.partition)))
         .collect();
     let mut problems = HashMap::new();
     let mut deleted = Vec::new();
@@ -49,7 +48,7 @@ pub(super) fn sweep(
             deleted.push(path);
             continue;
         }
-        let found = match read_topic_id(disk, &path) {
+        let metadata = match read_metadata(disk, &path) {
             // One bad sector must not stop the others. Nobody's folder is set aside, as ever.
             Err(e) if is_of_the_device(&e) && expected.contains_key(&entry.name) => {
                 problems.insert(entry.name, format!("{}: {e}", names::METADATA_FILE));
@@ -58,8 +57,15 @@ pub(super) fn sweep(
             Err(e) if is_of_the_device(&e) => None,
             found => found.map_err(OpenError::io(&path))?,
         };
+        let found = metadata.map(|metadata| metadata.topic_id);
+        let number = metadata.and_then(|metadata| metadata.partition);
         match (found, expected.get(&entry.name)) {
-            (Some(found), Some(id)) if found == *id => {}
+            (Some(found), Some((id, expected))) if found == *id => {
+                if let Some(number) = number.filter(|number| number != expected) {
+                    let problem = format!("it is the folder of partition {number}");
+                    problems.insert(entry.name, problem);
+                }
+            }
             (Some(found), _) if known.deleted.contains(&found) => {
                 let marked = topics.join(format!("{}.{found}{DELETE_SUFFIX}", entry.name));
                 remove_tree(disk, &marked).map_err(OpenError::io(&marked))?;
@@ -71,7 +77,7 @@ pub(super) fn sweep(
                 let problem = format!("{} is missing or unreadable", names::METADATA_FILE);
                 problems.insert(entry.name, problem);
             }
-            (Some(found), Some(id)) => {
+            (Some(found), Some((id, _))) => {
                 let problem = format!("its topic id is {found}; the catalog says {id}");
                 problems.insert(entry.name, problem);
             }
@@ -110,7 +116,10 @@ pub(crate) fn make(
         made => made?,
     }
     let metadata = disk.open(&temporary.join(names::METADATA_FILE), OpenMode::CreateNew)?;
-    metadata.write_at(&[names::metadata_text(spec.topic_id).as_bytes()], 0)?;
+    metadata.write_at(
+        &[names::metadata_text(spec.topic_id, spec.partition).as_bytes()],
+        0,
+    )?;
     if sync {
         metadata.sync_data()?;
         disk.sync_dir(&temporary)?;
@@ -128,7 +137,8 @@ pub(crate) fn publish(disk: &dyn Disk, root: &Path, spec: &PartitionSpec) -> io:
         Err(e) if is_taken(&e) => {}
         renamed => return renamed,
     }
-    if read_topic_id(disk, &folder)? == Some(spec.topic_id) {
+    let found = read_metadata(disk, &folder)?;
+    if found.is_some_and(|found| found.topic_id == spec.topic_id) {
         // An earlier try of this creation; nothing was appended to it.
         remove_tree(disk, &folder)?;
     } else {
@@ -177,7 +187,7 @@ pub(super) fn remove_temporary(disk: &dyn Disk, folder: &Path) -> io::Result<()>
     Ok(())
 }
 
-fn read_topic_id(disk: &dyn Disk, folder: &Path) -> io::Result<Option<TopicId>> {
+fn read_metadata(disk: &dyn Disk, folder: &Path) -> io::Result<Option<names::Metadata>> {
     let file = match disk.open(&folder.join(names::METADATA_FILE), OpenMode::Read) {
         Err(e)
             if matches!(

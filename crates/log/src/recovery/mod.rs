@@ -15,7 +15,6 @@ mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    io,
     path::Path,
     sync::atomic::Ordering::Relaxed,
 };
@@ -28,7 +27,7 @@ use replay::{Circumstances, Replay, Settled};
 use crate::{
     checkpoint::{Checkpoint, PartitionKey},
     framed,
-    io::Environment,
+    io::{Environment, is_of_the_device},
     journal::{self, Scan},
     partition::OfflineReason,
     partition::PartitionParts,
@@ -235,11 +234,11 @@ fn replay(
         };
         for name in &entry.aside {
             let path = input.root.join(ASIDE).join(name);
-            for entry in aside::read(disk, &path)? {
-                replay
-                    .write(disk, &entry, 0)
-                    .map_err(OpenError::io(&path))?;
+            let aside = aside::read_all(disk, &path)?;
+            for entry in &aside.entries {
+                replay.write(disk, entry, 0).map_err(OpenError::io(&path))?;
             }
+            replay.journal_was_damaged |= aside.journal_was_damaged;
         }
     }
     let deleted: BTreeSet<TopicId> = input.known.deleted.iter().copied().collect();
@@ -274,21 +273,14 @@ fn replay(
     Ok(())
 }
 
-/// Whether an error is about one place on the device, so that only the partition that lies there is
-/// offline. Anything else (a full disk, no descriptors, no permission) is about all of them, and may
-/// pass: then nothing is opened, and nothing changed that the next start would miss.
-fn is_of_the_device(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let of_device = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::NODATA];
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    errno.is_some_and(|errno| of_device.contains(&errno))
-        || error.kind() == io::ErrorKind::UnexpectedEof
-}
-
 /// The marker of a clean stop: written last, removed before the first append.
 pub(crate) mod marker {
     use super::{DirectoryId, Environment, OpenError, Path, framed};
-    use crate::{framed::FramedError, io::OpenMode, store::CLEAN};
+    use crate::{
+        framed::FramedError,
+        io::OpenMode,
+        store::{CHECKPOINT, CLEAN},
+    };
     use std::io;
 
     const KIND: framed::Kind = framed::Kind {
@@ -296,11 +288,16 @@ pub(crate) mod marker {
         version: 1,
     };
 
-    /// Whether the last process stopped cleanly.
+    /// Whether the last process stopped cleanly, after the checkpoint that is there.
     pub(crate) fn is_there(environment: &Environment, root: &Path) -> Result<bool, OpenError> {
         let path = root.join(CLEAN);
         match framed::read(&*environment.disk, &path, KIND) {
-            Ok(_) => Ok(true),
+            // Of another checkpoint it says nothing either; where there is none, nothing is opened.
+            Ok(payload) => {
+                let stamp = framed::stamp(&*environment.disk, &root.join(CHECKPOINT));
+                let stamp = stamp.map_err(OpenError::io(&path))?;
+                Ok(stamp.is_none_or(|stamp| payload.get(16..) == Some(&stamp)))
+            }
             // A marker that does not check says nothing; recovery finds out for itself.
             Err(FramedError::Missing | FramedError::Damaged(_)) => Ok(false),
             Err(FramedError::Io(e)) => Err(OpenError::io(&path)(e)),
@@ -314,7 +311,10 @@ pub(crate) mod marker {
         root: &Path,
         directory: DirectoryId,
     ) -> io::Result<()> {
-        let bytes = framed::encode(KIND, &directory.0.to_be_bytes());
+        let mut payload = directory.0.to_be_bytes().to_vec();
+        let stamp = framed::stamp(&*environment.disk, &root.join(CHECKPOINT))?;
+        payload.extend_from_slice(&stamp.ok_or(io::ErrorKind::NotFound)?);
+        let bytes = framed::encode(KIND, &payload);
         framed::replace(&*environment.disk, &root.join(CLEAN), &bytes)
     }
 

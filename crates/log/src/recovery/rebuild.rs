@@ -63,7 +63,9 @@ impl Replay {
             epoch: self.checkpoint.leader_epoch,
             cut: None,
         };
-        let mut walker = Walker::new(&self.segments, start, LeaderEpoch(0));
+        let epoch = self.checkpoint.leader_epoch;
+        let mut walker = Walker::new(&self.segments, start, epoch);
+        walker.epoch = epoch;
         for entry in &self.entries {
             if entry.end_offset <= walker.cursor.offset {
                 continue;
@@ -182,7 +184,7 @@ impl Replay {
                 position: 0,
                 offset: *base,
             };
-            let beyond = Walker::new(&self.segments, cursor, LeaderEpoch(0));
+            let beyond = Walker::new(&self.segments, cursor, self.checkpoint.leader_epoch);
             if beyond.unfinished_bytes()? > 0 {
                 let found = segment.path.display();
                 return Ok(Some(format!("{found} does not follow the last batch")));

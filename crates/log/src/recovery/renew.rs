@@ -8,10 +8,10 @@ use std::{collections::HashMap, io, path::Path};
 
 use sapwood_model::Offset;
 
-use super::{DELETE_SUFFIX, Input, folder_of, folders::NEW_SUFFIX, is_of_the_device};
+use super::{DELETE_SUFFIX, Input, folder_of, folders::NEW_SUFFIX};
 use crate::{
     framed::TEMPORARY_SUFFIX,
-    io::Disk,
+    io::{Disk, is_of_the_device},
     store::{ASIDE, JOURNAL, OpenError, TOPICS},
 };
 

@@ -6,14 +6,14 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 use sapwood_model::{Durability, LeaderEpoch, Offset};
 
 use super::{
-    folders, is_of_the_device,
-    walk::{Cursor, SegmentOnDisk, Step, Walker},
+    folders,
+    walk::{Cursor, SegmentOnDisk, Step, Unreadable, Walker},
 };
 use crate::{
     checkpoint::PartitionCheckpoint,
     epochs::EpochList,
     index::{IndexCounts, IndexedSegment, SegmentIndex},
-    io::{Disk, OpenMode},
+    io::{Disk, OpenMode, is_of_the_device},
     journal::Entry,
     names,
     partition::{OfflineReason, PartitionParts, PartitionSpec, SegmentParts},
@@ -35,6 +35,8 @@ pub(super) struct Replay {
     last_round: u64,
     /// The checkpoint's segment was shorter than the checkpoint says before any entry was written.
     prefix_is_missing: bool,
+    /// The journal was damaged behind the entries that were copied aside.
+    pub(super) journal_was_damaged: bool,
     pub(super) failure: Option<OfflineReason>,
 }
 
@@ -90,6 +92,7 @@ impl Replay {
             entries: Vec::new(),
             last_round: 0,
             prefix_is_missing: false,
+            journal_was_damaged: false,
             failure: None,
         };
         if let Some(problem) = problem {
@@ -100,8 +103,14 @@ impl Replay {
         for entry in disk.read_dir(&replay.folder)? {
             if let Some(base) = names::parse_segment_file_name(&entry.name) {
                 let path = replay.folder.join(&entry.name);
-                let file = disk.open(&path, OpenMode::Write)?;
-                let bytes = file.len()?;
+                let opened = disk.open(&path, OpenMode::Write);
+                let (bytes, file) = match opened.and_then(|file| Ok((file.len()?, file))) {
+                    Err(error) if is_of_the_device(&error) => {
+                        replay.failure = Some(failed("open", path, error));
+                        return Ok(replay);
+                    }
+                    opened => opened?,
+                };
                 replay
                     .segments
                     .insert(base, SegmentOnDisk { path, file, bytes });
@@ -113,6 +122,22 @@ impl Replay {
             position,
             ..
         } = replay.checkpoint;
+        // Retention removes what lies wholly below the log start, and nothing else.
+        let log_start = replay.spec.log_start;
+        let first = replay.segments.keys().next().copied();
+        if end > log_start && first.is_none_or(|first| first > log_start) {
+            let found = first.map_or("none".to_owned(), |first| first.to_string());
+            let file = replay.folder.clone();
+            replay.failure = Some(OfflineReason::Damage {
+                file,
+                position: 0,
+                offsets: log_start..first.unwrap_or(end).min(end),
+                problem: format!(
+                    "the segment that holds its start is missing; the first that is there: {found}"
+                ),
+            });
+            return Ok(replay);
+        }
         // Below the log start, retention may have removed it.
         let needed = end > replay.spec.log_start && position > 0;
         let there = replay
@@ -191,7 +216,7 @@ impl Replay {
         if self.failure.is_none()
             && !now.same_boot
             && self.spec.config.durability == Durability::Fsync
-            && self.last_round < now.damaged_below
+            && (self.last_round < now.damaged_below || self.journal_was_damaged)
         {
             let problem = "the journal is damaged, and may have held records of this partition";
             self.failure = Some(self.folder_damage(problem.into()));
@@ -199,11 +224,13 @@ impl Replay {
         if let Some(reason) = self.failure.take() {
             return Ok(self.offline(reason));
         }
-        let rebuilt = match self.walk(disk, now)? {
-            Ok(rebuilt) => rebuilt,
-            Err(reason) => return Ok(self.offline(reason)),
+        let rebuilt = match self.walk(disk, now) {
+            Ok(Ok(rebuilt)) => rebuilt,
+            Ok(Err(reason)) => return Ok(self.offline(reason)),
+            Err(error) => return self.unreadable(error),
         };
-        self.finish(disk, rebuilt)
+        let settled = self.finish(disk, rebuilt);
+        settled.or_else(|error| self.unreadable(error))
     }
 
     /// After a clean stop: nothing is scanned, only looked at.
@@ -245,9 +272,10 @@ impl Replay {
             position,
             offset: end,
         };
-        let index = match self.load_index(disk, &cursor)? {
-            Ok(index) => index,
-            Err(reason) => return Ok(self.offline(reason)),
+        let index = match self.load_index(disk, &cursor) {
+            Ok(Ok(index)) => index,
+            Ok(Err(reason)) => return Ok(self.offline(reason)),
+            Err(error) => return self.unreadable(error),
         };
         let leader_epoch = self.checkpoint.leader_epoch;
         let parts = self.parts(
@@ -452,6 +480,14 @@ impl Replay {
         }
     }
 
+    /// The disk failed in a file of this partition: that is its own affair. Other errors are not.
+    fn unreadable(&mut self, error: io::Error) -> io::Result<Settled> {
+        let Unreadable { at, error } = error.downcast()?;
+        let end = self.journal_end().max(self.checkpoint.end);
+        let reason = self.damage(at, end, format!("it cannot be read: {error}"));
+        Ok(self.offline(reason))
+    }
+
     pub(super) fn decoded(&self) -> io::Result<(ProducerTable, EpochList)> {
         let PartitionCheckpoint {
             producers, epochs, ..
@@ -495,7 +531,7 @@ impl Replay {
             position: 0,
             offset: base,
         };
-        let mut walker = Walker::new(&self.segments, start, LeaderEpoch(0));
+        let mut walker = Walker::new(&self.segments, start, self.checkpoint.leader_epoch);
         while walker.cursor.offset < cursor.offset {
             let at = walker.cursor;
             match walker.step()? {
@@ -529,5 +565,13 @@ impl Replay {
             offsets,
             problem,
         }
+    }
+}
+
+fn failed(operation: &'static str, file: PathBuf, error: io::Error) -> OfflineReason {
+    OfflineReason::Io {
+        operation,
+        file,
+        error,
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sapwood_model::{LeaderEpoch, Offset};
 use sapwood_record::{Batch, HEADER_BYTES, Header};
 
-use crate::io::File;
+use crate::io::{File, is_of_the_device};
 
 const WINDOW_BYTES: u64 = 256 << 10;
 /// Bytes before a batch's length ends: base offset and length word.
@@ -41,6 +41,24 @@ pub(super) enum Step {
     Bad(String),
 }
 
+/// A place in a segment that the disk cannot read, inside of an [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+#[error("byte {} of segment {} cannot be read: {error}", at.position, at.segment)]
+pub(super) struct Unreadable {
+    pub(super) at: Cursor,
+    pub(super) error: io::Error,
+}
+
+impl Cursor {
+    /// Notes where an error came up, if it is the disk's.
+    fn unreadable(self) -> impl FnOnce(io::Error) -> io::Error {
+        move |error| match is_of_the_device(&error) {
+            true => io::Error::other(Unreadable { at: self, error }),
+            false => error,
+        }
+    }
+}
+
 /// Reads batches one after another.
 #[derive(Debug)]
 pub(super) struct Walker<'a> {
@@ -48,6 +66,8 @@ pub(super) struct Walker<'a> {
     pub(super) cursor: Cursor,
     /// No batch may have a lower one.
     pub(super) epoch: LeaderEpoch,
+    /// Nor a higher one: an epoch is in a checkpoint before anything is appended in it.
+    epoch_max: LeaderEpoch,
     window: Window,
 }
 
@@ -62,12 +82,13 @@ impl<'a> Walker<'a> {
     pub(super) fn new(
         segments: &'a BTreeMap<Offset, SegmentOnDisk>,
         cursor: Cursor,
-        epoch: LeaderEpoch,
+        epoch_max: LeaderEpoch,
     ) -> Self {
         Self {
             segments,
             cursor,
-            epoch,
+            epoch: LeaderEpoch(0),
+            epoch_max,
             window: Window::default(),
         }
     }
@@ -107,7 +128,11 @@ impl<'a> Walker<'a> {
             () if header.length() < LENGTH_MIN => Some("a batch's length is below the minimum"),
             () if header.size_bytes() as u64 > left => Some("a batch reaches beyond its file"),
             () if header.magic() != 2 => Some("a batch's magic number is not 2"),
+            () if !header.is_placed() => Some("a batch's offset or leader epoch is negative"),
             () if header.leader_epoch() < self.epoch => Some("a batch's leader epoch falls"),
+            () if header.leader_epoch() > self.epoch_max => {
+                Some("a batch's leader epoch is above the partition's")
+            }
             () => None,
         };
         if let Some(problem) = bad {
@@ -141,7 +166,12 @@ impl<'a> Walker<'a> {
         let mut buffer = vec![0; WINDOW_BYTES as usize];
         while at < segment.bytes {
             let step = (segment.bytes - at).min(WINDOW_BYTES) as usize;
-            let read = segment.file.read_at(&mut buffer[..step], at)?;
+            let here = Cursor {
+                position: at,
+                ..self.cursor
+            };
+            let read = segment.file.read_at(&mut buffer[..step], at);
+            let read = read.map_err(here.unreadable())?;
             if read == 0 {
                 break;
             }
@@ -167,7 +197,8 @@ impl<'a> Walker<'a> {
         if !inside {
             let want = count.max(WINDOW_BYTES).min(segment.bytes - position);
             let mut bytes = vec![0; want as usize];
-            let read = segment.file.read_at(&mut bytes, position)?;
+            let read = segment.file.read_at(&mut bytes, position);
+            let read = read.map_err(self.cursor.unreadable())?;
             bytes.truncate(read);
             self.window = Window {
                 segment: base,

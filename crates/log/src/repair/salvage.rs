@@ -238,6 +238,7 @@ impl Salvage<'_> {
         let end = position + header.size_bytes() as u64;
         let next = raw.batch_at(end).map(|next| next.leader_epoch());
         let is_next = header.as_bytes()[..8] == self.expected.0.to_be_bytes()
+            && header.is_placed()
             && header.leader_epoch() == self.right_epoch(&header, next);
         if !is_next || self.is_older_than_journal(&header) {
             return false;

@@ -119,9 +119,12 @@ impl<'a> Survey<'a> {
         for (key, entry) in self.checkpoint.iter().flat_map(|known| &known.partitions) {
             for name in &entry.aside {
                 let path = self.root.join(ASIDE).join(name);
-                match aside::read(self.disk, &path) {
+                match aside::read_all(self.disk, &path) {
                     Ok(read) => {
-                        let ours = read.into_iter();
+                        if read.journal_was_damaged {
+                            self.unsound.insert(*key);
+                        }
+                        let ours = read.entries.into_iter();
                         let ours = ours.filter(|one| (one.topic_id, one.partition) == *key);
                         self.entries.entry(*key).or_default().extend(ours);
                     }
@@ -298,7 +301,7 @@ impl<'a> Survey<'a> {
                 why: "the catalog and the checkpoint know the partition".into(),
             });
         }
-        let text = names::metadata_text(target.key.0).into_bytes();
+        let text = names::metadata_text(target.key.0, target.key.1).into_bytes();
         let path = target.folder.join(names::METADATA_FILE);
         steps.push(Step::write(path, text, "the topic's id, from the catalog"));
         let actions = steps.iter().map(|step| step.action(self.disk));

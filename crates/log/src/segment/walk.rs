@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use sapwood_model::Offset;
-use sapwood_record::{HEADER_BYTES, Header};
+use sapwood_record::{Batch, HEADER_BYTES, Header};
 
 use crate::{
     buffers::BufferPool,
@@ -124,6 +124,8 @@ pub(crate) struct Walker<'s> {
     end: u64,
     position: u64,
     expected: Expected,
+    /// The batch before: where it starts, and its base offset.
+    previous: Option<(u64, Offset)>,
     window: Bytes,
     window_start: u64,
     window_bytes: u64,
@@ -144,6 +146,7 @@ impl<'s> Walker<'s> {
             end: source.end(),
             position,
             expected,
+            previous: None,
             window: Bytes::new(),
             window_start: position,
             window_bytes: window_bytes.max(HEADER_BYTES as u64),
@@ -164,6 +167,9 @@ impl<'s> Walker<'s> {
     pub(crate) fn peek(&mut self) -> Result<Header, WalkError> {
         debug_assert!(!self.at_end(), "the caller asks at_end first");
         if self.end - self.position < HEADER_BYTES as u64 {
+            if matches!(self.expected, Expected::Last(_)) {
+                return Err(WalkError::WrongIndex);
+            }
             return Err(self.damage("the segment ends inside of a batch's header".into()));
         }
         self.cover(self.position..self.position + HEADER_BYTES as u64)?;
@@ -175,6 +181,7 @@ impl<'s> Walker<'s> {
 
     /// Goes on to the batch behind the one whose header [`Walker::peek`] gave.
     pub(crate) fn skip(&mut self, header: &Header) {
+        self.previous = Some((self.position, header.base_offset()));
         self.position += header.size_bytes() as u64;
         self.expected = Expected::Base(header.next_offset());
     }
@@ -250,6 +257,7 @@ impl<'s> Walker<'s> {
     /// What holds for each batch, wherever it is.
     fn is_sound(&self, header: &Header) -> bool {
         header.magic() == MAGIC
+            && header.is_placed()
             && header.size_bytes() >= HEADER_BYTES
             && header.size_bytes() as u64 <= self.end - self.position
             && self.ends_soundly(header)
@@ -270,8 +278,18 @@ impl<'s> Walker<'s> {
         ends_here == (header.next_offset() == *end_offset)
     }
 
-    /// The next batch is not what it has to be.
+    /// The next batch is not what it has to be, or the one before it says wrongly where it ends.
     pub(crate) fn damage(&self, problem: String) -> WalkError {
+        if let Some((position, expected)) = self.previous
+            && let Ok(Some(bytes)) = self.source.bytes(position..self.position, self.mode)
+            && let Err(error) = Batch::split(bytes).and_then(|batch| batch.verify_crc())
+        {
+            return WalkError::Damage {
+                position,
+                expected,
+                problem: format!("{error}; behind it, {problem}"),
+            };
+        }
         let expected = match self.expected {
             Expected::Base(offset) | Expected::Last(offset) => offset,
         };

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use sapwood_model::{LeaderEpoch, Offset};
 
 use super::{ASIDE, OpenError};
 use crate::{
@@ -20,23 +21,56 @@ const KIND: framed::Kind = framed::Kind {
 /// One file holds about this many bytes of batches; what is above goes into another.
 const FILE_BYTES: usize = 16 << 20;
 
-/// Reads one such file.
+/// What one such file holds.
+#[derive(Debug, Default)]
+pub(crate) struct Aside {
+    pub(crate) entries: Vec<Entry>,
+    /// Behind these entries the journal was damaged when they were copied, and may have held more of
+    /// the partition. Nothing else tells so once the journal's file is used again.
+    pub(crate) journal_was_damaged: bool,
+}
+
+/// The entries of one such file.
 pub(crate) fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<Entry>, OpenError> {
+    read_all(disk, path).map(|aside| aside.entries)
+}
+
+/// Reads one such file.
+pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> Result<Aside, OpenError> {
     let payload = framed::read(disk, path, KIND).map_err(|e| match e {
         FramedError::Io(e) => OpenError::io(path)(e),
         e => OpenError::damaged(path, e),
     })?;
     let mut bytes = Bytes::from(payload);
-    let mut entries = Vec::new();
+    let mut aside = Aside::default();
     while !bytes.is_empty() {
         let entry = Entry::decode(&mut bytes);
-        entries.push(entry.ok_or_else(|| OpenError::damaged(path, "an entry is cut"))?);
+        let entry = entry.ok_or_else(|| OpenError::damaged(path, "an entry is cut"))?;
+        match entry.bytes.is_empty() {
+            true => aside.journal_was_damaged = true,
+            false => aside.entries.push(entry),
+        }
     }
-    Ok(entries)
+    Ok(aside)
 }
 
-/// Copies the entries of `key` in the scanned rounds below `to_round`. Returns the files' names,
-/// oldest first; they are durable.
+/// An entry without batches: the mark for [`Aside::journal_was_damaged`].
+fn mark(key: PartitionKey) -> Entry {
+    Entry {
+        topic_id: key.0,
+        partition: key.1,
+        leader_epoch: LeaderEpoch(0),
+        base_offset: Offset::ZERO,
+        end_offset: Offset(1),
+        segment: Offset::ZERO,
+        position: 0,
+        starts_run: false,
+        bytes: Bytes::new(),
+    }
+}
+
+/// Copies the entries of `key` in the scanned rounds below `to_round`, and that some may be missing.
+/// Returns the files' names, oldest first; they are durable.
 pub(super) fn copy(
     environment: &Environment,
     root: &Path,
@@ -56,7 +90,7 @@ pub(super) fn copy(
         }
         Ok::<_, std::io::Error>(())
     };
-    let mut last = 0;
+    let (mut last, mut last_of_key) = (0, 0);
     for round in scan
         .rounds
         .iter()
@@ -67,11 +101,17 @@ pub(super) fn copy(
             if (entry.topic_id, entry.partition) == key {
                 payload.extend_from_slice(&entry.encode_header());
                 payload.extend_from_slice(&entry.bytes);
+                last_of_key = round.header.round;
             }
         }
         if payload.len() >= FILE_BYTES {
             flush(&mut payload, last)?;
         }
+    }
+    let damaged_below = scan.damage.iter().map(|damage| damage.rounds.end).max();
+    if damaged_below.is_some_and(|end| last_of_key < end) {
+        payload.extend_from_slice(&mark(key).encode_header());
+        last = last.max(damaged_below.unwrap_or(0));
     }
     flush(&mut payload, last)?;
     Ok(names)

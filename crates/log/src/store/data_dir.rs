@@ -157,6 +157,14 @@ impl DataDir {
         create_dirs(&environment, path)?;
         let names = disk.read_dir(path).map_err(OpenError::io(path))?;
         let is_ours = names.iter().any(|entry| entry.name == META_FILE);
+        // These come after the identity, which was lost: a new one would make the journal a stranger's.
+        if let Some(later) = names
+            .iter()
+            .find(|entry| !is_ours && [CHECKPOINT, CLEAN, BALLAST, CATALOG].contains(&&*entry.name))
+        {
+            let what = format!("it is missing, and {} is there", later.name);
+            return Err(OpenError::damaged(&path.join(META_FILE), what));
+        }
         if let Some(alien) = names
             .iter()
             .find(|entry| !is_ours && !is_known(&entry.name))
@@ -180,7 +188,14 @@ impl DataDir {
                 },
             })?;
         let id = match is_ours {
-            true => read_meta(&environment, path)?,
+            true => {
+                let id = read_meta(&environment, path)?;
+                // Mostly empty, so copying tools may drop them. What should be in them is missed by name.
+                for folder in [ASIDE, QUARANTINE] {
+                    create_dir_if_missing(&environment, &path.join(folder))?;
+                }
+                id
+            }
             false => make(&environment, path)?,
         };
         refuse_half_repaired(&environment, path)?;
@@ -288,8 +303,6 @@ pub(crate) fn create_dir_if_missing(
 
 /// Names that an interrupted creation may have left.
 fn is_known(name: &str) -> bool {
-    let known = [
-        LOCK_FILE, TOPICS, JOURNAL, ASIDE, QUARANTINE, CHECKPOINT, BALLAST, CATALOG,
-    ];
+    let known = [LOCK_FILE, TOPICS, JOURNAL, ASIDE, QUARANTINE];
     known.contains(&name) || name.strip_suffix(TEMPORARY_SUFFIX) == Some(META_FILE)
 }

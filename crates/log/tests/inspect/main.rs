@@ -403,7 +403,7 @@ fn a_round_that_is_needed_and_cannot_be_read_is_damage() {
         .find(|finding| finding.file == journal)
         .unwrap();
     assert_eq!(finding.severity, Severity::Damage);
-    assert_eq!(finding.position, Some(rounds[2] as u64));
+    assert_eq!(finding.position, Some(rounds[1] as u64));
 }
 
 #[test]
