@@ -417,20 +417,22 @@ fn promises_hold_when_two_threads_meet_and_the_machine_stops() {
         let (mut meetings, mut stops, mut survivors) = (0_u64, 0_u64, 0_u64);
         for first in FIRST {
             for second in SECOND {
-                let mut at = if all { 0 } else { rng.below(15) };
-                loop {
+                // How many events there are is not known before: where the turn does not come, there
+                // were fewer.
+                let far = *rng.pick(&[3, 12, 50]);
+                let from = if all { 0 } else { rng.below(far) };
+                for at in from.. {
                     let (came, stopped, survived) = run(seed, first, second, at, all);
-                    if !came {
-                        break;
-                    }
-                    meetings += 1;
+                    meetings += u64::from(came);
                     stops += stopped;
                     survivors += survived;
-                    at += if all { 1 } else { 20 + rng.below(40) };
+                    if !came || !all {
+                        break;
+                    }
                 }
             }
         }
         println!("seed {seed}: {meetings} meetings, {stops} stops, {survivors} survivors");
-        assert!(meetings > 60, "{meetings} meetings");
+        assert!(meetings > 30, "{meetings} meetings");
     }
 }
