@@ -101,6 +101,7 @@ impl Replay {
         let epoch = LeaderEpoch(rebuilt.epoch.max(self.checkpoint.leader_epoch).0 + 1);
         rebuilt.epochs.truncate(end.offset);
         rebuilt.epochs.push(epoch, end.offset);
+        rebuilt.epochs.trim(self.spec.log_start);
         let cut = rebuilt.cut.map(|what| (end.offset, what));
         if let Some((offset, what)) = &cut {
             warn!(event = "recovery.segment_truncated", topic = %self.spec.topic,
