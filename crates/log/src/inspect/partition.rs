@@ -29,6 +29,7 @@ use crate::{
     io::{Disk, File, OpenMode},
     names,
     producers::ProducerTable,
+    segment::batch_behind,
 };
 
 /// What all partitions have in common.
@@ -436,10 +437,22 @@ impl Inspection<'_> {
             let problem = format!("segment {next} does not follow the last batch");
             return self.push(strict, file, at, offsets, problem);
         }
-        match segment.unfinished_bytes(walk.position) {
-            Ok(0) => {}
-            Ok(bytes) => {
-                let limit = self.now.batch_bytes_max;
+        let limit = self.now.batch_bytes_max;
+        let behind = segment.unfinished_bytes(walk.position).and_then(|bytes| {
+            let next = segment.next(walk.position, bytes.min(limit))?;
+            Ok((bytes, batch_behind(&next, walk.offset)))
+        });
+        match behind {
+            Ok((0, _)) => {}
+            Ok((bytes, Some((place, offset)))) if bytes <= limit => {
+                let offsets = Some(walk.offset..offset.max(walk.offset.add(1)));
+                let problem = format!(
+                    "nothing stands there, but a batch of offset {offset} at position {}",
+                    walk.position + place as u64
+                );
+                self.push(strict, file, at, offsets, problem);
+            }
+            Ok((bytes, _)) => {
                 let severity = if bytes > limit {
                     strict
                 } else {

@@ -130,6 +130,13 @@ impl<'a, 'o> SegmentBytes<'a, 'o> {
         Ok(last - position)
     }
 
+    /// The next `count` bytes at `position`, fewer at the end.
+    pub(super) fn next(&mut self, position: u64, count: u64) -> io::Result<Bytes> {
+        let bytes = self.read(position, count, 0)?;
+        let count = usize::try_from(count).map_err(io::Error::other)?;
+        Ok(bytes.slice(..bytes.len().min(count)))
+    }
+
     /// At least `least` bytes at `position`, fewer only at the end; up to the window's end.
     fn read(&mut self, position: u64, least: u64, window_bytes: u64) -> io::Result<Bytes> {
         let held = self.window_start..self.window_start + self.window.len() as u64;

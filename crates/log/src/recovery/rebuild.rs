@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     epochs::EpochList, index::SegmentIndex, io::Disk, partition::OfflineReason,
-    producers::ProducerTable,
+    producers::ProducerTable, segment::batch_behind,
 };
 
 /// What the walk rebuilds.
@@ -176,6 +176,12 @@ impl Replay {
             return Ok(Some(format!(
                 "{unfinished} bytes lie behind the last batch; one unfinished batch has at most {}",
                 now.batch_bytes_max
+            )));
+        }
+        if let Some((at, offset)) = batch_behind(&walker.next(unfinished)?, walker.cursor.offset) {
+            let at = walker.cursor.position + at as u64;
+            return Ok(Some(format!(
+                "nothing stands there, but a batch of offset {offset} at position {at}"
             )));
         }
         for (base, segment) in self.segments.range(walker.cursor.segment..).skip(1) {

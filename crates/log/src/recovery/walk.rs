@@ -157,6 +157,18 @@ impl<'a> Walker<'a> {
         Ok(Step::Batch(header))
     }
 
+    /// The next `count` bytes, fewer at the end of the file.
+    pub(super) fn next(&self, count: u64) -> io::Result<Bytes> {
+        let Some(segment) = self.here().filter(|_| count > 0) else {
+            return Ok(Bytes::new());
+        };
+        let mut bytes = vec![0; usize::try_from(count).map_err(io::Error::other)?];
+        let read = segment.file.read_at(&mut bytes, self.cursor.position);
+        let read = read.map_err(self.cursor.unreadable())?;
+        bytes.truncate(read);
+        Ok(bytes.into())
+    }
+
     /// How far behind the cursor the last byte that is not zero lies, in bytes.
     pub(super) fn unfinished_bytes(&self) -> io::Result<u64> {
         let Some(segment) = self.here() else {

@@ -6,6 +6,7 @@
 //! is never written again and not kept mapped.
 
 mod active;
+mod leftover;
 mod open_files;
 mod walk;
 
@@ -15,6 +16,7 @@ use parking_lot::RwLock;
 use sapwood_model::Offset;
 
 pub(crate) use active::{ActiveSegment, Layout, Prepared, Room};
+pub(crate) use leftover::batch_behind;
 pub(crate) use open_files::{OpenFiles, SegmentHandle, SegmentKey};
 pub(crate) use walk::{Expected, Source, WalkError, Walker};
 
