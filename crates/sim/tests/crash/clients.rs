@@ -51,7 +51,7 @@ fn next_of(model: &PartitionModel, rng: &mut Rng) -> Sender {
             base_sequence,
         };
     };
-    if model.unsure.contains(&id) || rng.chance(1, 12) {
+    if model.is_unsure(id) || rng.chance(1, 12) {
         return Sender {
             id,
             epoch: ProducerEpoch(last.epoch.0 + 1),
@@ -74,7 +74,7 @@ pub(crate) fn be_refused(world: &mut World, key: Key, rng: &mut Rng) -> Outcome 
     let values = values(rng);
     let plain = AppendOptions::default();
     let last = model.batches_of(id).last().map(|(stamp, _)| *stamp);
-    let last = last.filter(|_| !model.unsure.contains(&id));
+    let last = last.filter(|_| !model.is_unsure(id));
     let (sender, options, verdict) = match (rng.below(3), last) {
         (0, Some(last)) if last.epoch.0 > 0 => {
             let epoch = ProducerEpoch(last.epoch.0 - 1);
@@ -129,7 +129,7 @@ pub(crate) fn retry_all_of(world: &mut World, key: Key, id: ProducerId) -> Outco
 
 /// The batches of a producer that a partition has to recognise.
 fn known_of(model: &PartitionModel, id: ProducerId) -> Vec<LogBatch> {
-    if model.unsure.contains(&id) {
+    if model.is_unsure(id) {
         return Vec::new();
     }
     let sent = model.batches_of(id).into_iter();

@@ -1,7 +1,7 @@
 //! What a log may and must hold: the catalog, every batch that was ever appended, and how much of it
 //! somebody could rely on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -102,8 +102,9 @@ pub(crate) struct PartitionModel {
     pub(crate) epoch: LeaderEpoch,
     /// The worst that has happened since the partition was last recovered.
     pub(crate) ended: End,
-    /// Producers that may be known or forgotten: they expired, or what they appended was deleted.
-    pub(crate) unsure: BTreeSet<ProducerId>,
+    /// Producers that may be known or forgotten as long as they have no batch at this offset or behind it:
+    /// they expired, or what they appended was deleted. A later batch may be lost again.
+    pub(crate) unsure: BTreeMap<ProducerId, Offset>,
 }
 
 /// Each partition's producers have the ids from 1 to this.
@@ -122,7 +123,7 @@ impl PartitionModel {
             power_floor: spec.log_start,
             epoch: LeaderEpoch(0),
             ended: End::Clean,
-            unsure: BTreeSet::new(),
+            unsure: BTreeMap::new(),
             spec,
         }
     }
@@ -198,6 +199,19 @@ impl PartitionModel {
         found
     }
 
+    /// The producer may be unknown from now on.
+    pub(crate) fn forget(&mut self, id: ProducerId) {
+        self.unsure.insert(id, self.end);
+    }
+
+    /// Whether it may be known or not.
+    pub(crate) fn is_unsure(&self, id: ProducerId) -> bool {
+        let batches = self.batches_of(id);
+        let last = batches.last().map(|(_, batch)| batch.base);
+        let bound = self.unsure.get(&id);
+        bound.is_some_and(|bound| last.is_none_or(|last| last < *bound))
+    }
+
     /// Compares what is known of producers with what is in the log.
     ///
     /// # Errors
@@ -214,10 +228,11 @@ impl PartitionModel {
             });
             let found = known.map(|state| (state.epoch, state.last_sequence, state.last_offset));
             if found == last {
-                self.unsure.remove(&id);
-            } else if last.is_some_and(|(.., last)| last < self.spec.log_start) {
-                self.unsure.insert(id);
-            } else if !self.unsure.contains(&id) {
+                continue;
+            }
+            if last.is_some_and(|(.., last)| last < self.spec.log_start) {
+                self.forget(id);
+            } else if !self.is_unsure(id) {
                 return Err(format!(
                     "producer {id} is known with {found:?}; the log has {last:?}: {}",
                     self.describe()

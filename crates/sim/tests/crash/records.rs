@@ -41,9 +41,6 @@ impl World {
         match appended {
             Ok(_) => {
                 model.in_flight = None;
-                if let Some(stamp) = stamped.stamp() {
-                    model.unsure.remove(&stamp.id);
-                }
                 model.push(stamped);
             }
             Err(AppendError::Offline { .. }) if self.faulty => {} // how far it came is not known
@@ -118,7 +115,7 @@ impl World {
         if let Some(model) = self.model.partitions.get_mut(&key) {
             for id in (1..=crate::model::PRODUCERS).map(sapwood_model::ProducerId) {
                 if !model.batches_of(id).is_empty() && !left.iter().any(|state| state.id == id) {
-                    model.unsure.insert(id);
+                    model.forget(id);
                 }
             }
         }
