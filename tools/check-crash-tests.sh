@@ -42,7 +42,7 @@ cd "$copy"
 
 # find_it BUG: prints the bug's line of the table.
 find_it() {
-    local bug=$1 suite started tenths said
+    local bug=$1 suite started tests tenths said
     for suite in "${suites[@]}"; do
         if [ "$suite" != broker ] && ! grep -q '^+++ b/crates/log/' "$root/tools/mutations/$bug.patch"; then
             continue
@@ -53,9 +53,19 @@ find_it() {
             return 1
         fi
         started=${EPOCHREALTIME/./}
-        if ! timeout 600 cargo test --quiet --package sapwood-sim --test "$suite" >"$copy.output" 2>&1; then
-            said=$(grep -h -A 1 "panicked at" "$copy.output" | grep -v "panicked at\|^--" | head -n 1 | cut -c 1-200 || true)
-            tenths=$(((${EPOCHREALTIME/./} - started) / 100000))
+        setsid timeout 600 cargo test --quiet --package sapwood-sim --test "$suite" -- --nocapture \
+            >"$copy.output" 2>&1 &
+        tests=$!
+        # The first test that fails is enough.
+        while kill -0 "$tests" 2>/dev/null && ! grep -q "panicked at" "$copy.output"; do
+            sleep 0.05
+        done
+        tenths=$(((${EPOCHREALTIME/./} - started) / 100000))
+        if grep -q "panicked at" "$copy.output" || ! wait "$tests"; then
+            sleep 0.2 # for the rest of the message
+            kill -KILL -- "-$tests" 2>/dev/null || true
+            wait "$tests" 2>/dev/null || true
+            said=$(grep -h -A 1 "panicked at" "$copy.output" | sed -n 2p | cut -c 1-200)
             echo "$bug: found"
             echo "    by $suite in $((tenths / 10)).$((tenths % 10)) s: $said"
             return 0
