@@ -146,9 +146,7 @@ impl Inner {
             let dirty = all || closed.is_some() || partition.is_dirty() || before.is_none();
             if !online || !dirty {
                 // It keeps its old boot id with its old end as long as it is offline.
-                let mut entry = before
-                    .cloned()
-                    .unwrap_or_else(|| unknown_entry(last, &partition));
+                let mut entry = before.cloned().unwrap_or_else(|| unknown_entry(last));
                 if online {
                     entry.boot_id.clone_from(&self.options.boot_id);
                 }
@@ -269,14 +267,12 @@ impl Inner {
     /// Copies the journal entries aside that this checkpoint passes, for partitions that are
     /// offline, and carries over what was copied before.
     fn set_aside(&self, last: &Checkpoint, next: &mut Checkpoint) -> Result<(), StoreError> {
-        let offline: Vec<(PartitionKey, Arc<Partition>)> = {
+        let offline: Vec<PartitionKey> = {
             let partitions = self.partitions.read();
             let offline = partitions
                 .iter()
                 .filter(|(_, partition)| is_offline(partition));
-            offline
-                .map(|(key, partition)| (*key, Arc::clone(partition)))
-                .collect()
+            offline.map(|(key, _)| *key).collect()
         };
         if offline.is_empty() {
             return Ok(());
@@ -284,14 +280,14 @@ impl Inner {
         let (disk, folder) = (self.disk(), self.dir.path().join(JOURNAL));
         let scan = journal::scan(disk, &folder, self.dir.id(), Some(last.first_round), 0)
             .map_err(|e| self.failure(&folder, "read", e))?;
-        for (key, partition) in offline {
+        for key in offline {
             // One that went offline during this checkpoint keeps its last good entry, too.
             let before = last
                 .partitions
                 .get(&key)
                 .or(next.partitions.get(&key))
                 .cloned();
-            let mut entry = before.unwrap_or_else(|| unknown_entry(last, &partition));
+            let mut entry = before.unwrap_or_else(|| unknown_entry(last));
             let mut names = Vec::new();
             let environment = self.dir.environment();
             let root = self.dir.path();
@@ -376,11 +372,11 @@ impl Inner {
 
 /// For a partition that went offline before any checkpoint knew it: everything is to be found out by the
 /// next recovery. The boot is the last checkpoint's: it may be this start that could not recover what an
-/// earlier boot wrote, and the tail that a power cut tore would pass for damage in this one.
-fn unknown_entry(last: &Checkpoint, partition: &Partition) -> PartitionCheckpoint {
+/// earlier boot wrote, and the tail that a power cut tore would pass for damage in this one. Its batches are
+/// of epoch 0, also when a recovery had raised its epoch before it failed.
+fn unknown_entry(last: &Checkpoint) -> PartitionCheckpoint {
     PartitionCheckpoint {
         boot_id: last.boot_id.clone(),
-        leader_epoch: partition.leader_epoch(),
         ..PartitionCheckpoint::default()
     }
 }

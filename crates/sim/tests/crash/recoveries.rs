@@ -253,6 +253,41 @@ fn a_partition_that_no_checkpoint_knew_when_it_went_offline_keeps_the_boot_it_wa
     });
 }
 
+/// The recovery has raised the leader epoch when its sync fails: the next one must not miss it in the batches.
+#[test]
+fn a_partition_that_went_offline_in_its_first_recovery_comes_back_with_the_next() {
+    let test = "a_partition_that_went_offline_in_its_first_recovery_comes_back_with_the_next";
+    for_seeds(test, 2, |trial| {
+        let mut rng = Rng::new(trial.seed);
+        let mut world = trial.world();
+        world.open()?;
+        for durability in [Durability::Fsync, Durability::Os] {
+            let topic = world.create_topic(&format!("{durability:?}"), 1, durability)?;
+            for _ in 0..3 {
+                clients::append(&mut world, (topic, PartitionId(0)), &mut rng)?;
+            }
+        }
+        world.flush()?;
+        world.crash(End::Kill, &mut rng);
+        let first = world.machine.disk.syncs();
+        let mut whole = World::new(world.machine.fork(), world.model.clone());
+        whole.open()?;
+        for sync in first..whole.machine.disk.syncs() {
+            let mut failing = World::new(world.machine.fork(), world.model.clone());
+            failing.faulty = true;
+            failing.machine.disk.fail_sync(sync);
+            let opened = failing.open();
+            trial.tried.events += 1;
+            trial.tried.survivors += 1;
+            trial.tried.refused += u64::from(opened.is_err());
+            failing.faulty = false;
+            workload::restart(&mut failing, End::Kill, &mut rng)
+                .map_err(|error| format!("sync {sync} failed: {error}"))?;
+        }
+        Ok(())
+    });
+}
+
 /// Everything in the checkpoint's segment is deleted, and what would follow it is lost: recovery removes
 /// the segment, which the journal brings back with a hole when it is interrupted.
 #[test]
