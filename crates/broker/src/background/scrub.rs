@@ -1,7 +1,11 @@
 //! Reading everything that is at rest, slowly, to find damage before a reader does: once after an unclean
 //! start, and once a week.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use sapwood_log::{Partition, ReadError};
 use sapwood_model::{Offset, Timestamp};
@@ -27,8 +31,8 @@ pub(super) struct Scrub {
 
 #[derive(Debug)]
 struct Pass {
-    /// The first of them from `from` on.
-    left: VecDeque<Arc<Partition>>,
+    /// The first of them from `from` on. One that was deleted must not keep its files open in here.
+    left: VecDeque<Weak<Partition>>,
     from: Offset,
     bytes: u64,
     damaged: u64,
@@ -93,7 +97,10 @@ fn begin(core: &Core) -> Pass {
     let topics = core.registry.all();
     let partitions = topics.iter().flat_map(|topic| {
         let partitions = topic.partitions.load();
-        let logs: Vec<_> = partitions.iter().map(|one| Arc::clone(&one.log)).collect();
+        let logs: Vec<_> = partitions
+            .iter()
+            .map(|one| Arc::downgrade(&one.log))
+            .collect();
         logs
     });
     Pass {
@@ -111,6 +118,10 @@ impl Pass {
         for _ in 0..STEP_PARTITIONS_MAX {
             let Some(partition) = self.left.front() else {
                 break;
+            };
+            let Some(partition) = partition.upgrade() else {
+                self.next_partition();
+                continue;
             };
             match partition.scrub(self.from, budget - read) {
                 Ok(scrubbed) => {

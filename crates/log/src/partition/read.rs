@@ -215,8 +215,23 @@ impl Partition {
             file,
             index: load_index()?,
         });
-        self.open_files.insert(key, Arc::clone(&handle));
+        self.keep_open(base_offset, &handle);
         Ok(handle)
+    }
+
+    /// Keeps a file open for the readers to come, unless its segment was removed since it was opened: then
+    /// nobody else would close it, and its space would stay taken.
+    pub(super) fn keep_open(&self, base_offset: Offset, handle: &Arc<SegmentHandle>) {
+        let key = self.key(base_offset);
+        self.open_files.insert(key, Arc::clone(handle));
+        // Whoever removes a segment says so here first, and then closes what is kept open.
+        let view = self.view.load();
+        let is_there = view
+            .floor(base_offset)
+            .is_some_and(|(segment, _)| segment.base_offset() == base_offset);
+        if self.is_abandoned() || !is_there {
+            self.open_files.forget(&key);
+        }
     }
 
     /// Builds the index of a sealed segment from its batches and writes its files again. They are not
@@ -246,8 +261,7 @@ impl Partition {
             file,
             index: Some(index),
         });
-        self.open_files
-            .insert(self.key(segment.base_offset), Arc::clone(&handle));
+        self.keep_open(segment.base_offset, &handle);
         Ok(handle)
     }
 

@@ -445,3 +445,30 @@ fn few_files_stay_open_however_many_are_read() {
     assert_eq!(fixture.read_all().len(), 40);
     assert!(open() <= 4, "{} files are open", open());
 }
+
+#[test]
+fn a_file_that_a_reader_opened_while_its_segment_was_removed_is_not_kept_open() {
+    let fixture = Fixture::os(1000);
+    for _ in 0..20 {
+        fixture.append(&batch(100));
+    }
+    fixture.maintain();
+    let partition = &fixture.partition;
+    let Segment::Sealed(first) = partition.view.load().segments[0].clone() else {
+        panic!("the first segment is sealed");
+    };
+    let handle = partition.sealed_handle(&first, ReadMode::Blocking).unwrap();
+    let is_open = || {
+        partition
+            .open_files
+            .get(&partition.key(Offset(0)))
+            .is_some()
+    };
+    partition.keep_open(Offset(0), &handle);
+    assert!(is_open());
+    partition.trim(first.end_offset).unwrap();
+    fixture.maintain();
+    assert!(!logs(&fixture).contains(&0), "it was removed");
+    partition.keep_open(Offset(0), &handle);
+    assert!(!is_open(), "its space would stay taken");
+}
