@@ -13,12 +13,13 @@ use tempfile::TempDir;
 use super::kept::{Kept, PARTITION};
 use crate::harness::{Broker, Http, KAFKA_STORAGE_ERROR, Kafka, Settings, skip};
 
-const DISK_BYTES: u64 = 64 << 20;
+const DISK_BYTES: u64 = 96 << 20;
 const BALLAST_BYTES: u32 = 4 << 20;
 const VALUE_BYTES: usize = 60_000;
 const REFUSED_IN_A_ROW: u32 = 40;
 /// What another program has on the disk.
-const STRANGER_BYTES: usize = 8 << 20;
+/// More than segments take ahead, and twice the ballast beyond that: then it is taken back.
+const STRANGER_BYTES: usize = 36 << 20;
 
 /// A mounted file system, unmounted when dropped.
 struct Disk {
