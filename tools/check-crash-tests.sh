@@ -12,7 +12,8 @@ export LC_ALL=C
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 copy=$(mktemp -d)
-trap 'rm -rf "$copy"' EXIT INT TERM
+trap 'rm -rf "$copy" "$copy".*' EXIT
+trap 'exit 130' INT TERM
 export SAPWOOD_SIM_SEEDS="${SAPWOOD_SIM_SEEDS:-10}"
 # All bugs share one build of the dependencies, apart from the tree's own.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}/mutations"

@@ -1,9 +1,10 @@
 //! Carrying a plan out, so that a crash at any moment loses nothing.
 //!
-//! First a copy of every file that will change, synced. Then every new file, under a temporary name in
-//! the same folder, synced: a rename between two folders may reach the disk by halves. Then a list of the renames and removals that remain, `repair/pending`, written atomically. From here
-//! on the data directory cannot be opened, and every further repair carries the list out before anything
-//! else; each item can be done twice. At last the list is removed.
+//! First a copy of every file that will change, synced. Then every new file, under a temporary name in the
+//! same folder, synced: a rename between two folders may reach the disk by halves. Then a list of the
+//! renames and removals that remain, `repair/pending`, written atomically. From here on the data directory
+//! cannot be opened, and every further repair carries the list out before anything else; each item can be
+//! done twice. At last the list is removed.
 
 use std::{
     collections::BTreeSet,
