@@ -117,10 +117,7 @@ impl Partition {
             return false;
         };
         // A full disk, or any other failure, is met again by the append that needs the room.
-        if self.durability.spare_bytes() < range.end - range.start {
-            return false;
-        }
-        if file.allocate(range.clone()).is_err() {
+        if self.is_space_scarce() || file.allocate(range.clone()).is_err() {
             return false;
         }
         let mut writer = self.writer.lock();
@@ -144,8 +141,7 @@ impl Partition {
         let paused = upkeep
             .prepare_failed_at
             .is_some_and(|failed| (0..PREPARE_PAUSE_MS).contains(&(now.0 - failed.0)));
-        let step_bytes = Prepared::ahead_step_bytes(config.segment_bytes);
-        if !due || paused || self.durability.spare_bytes() < step_bytes {
+        if !due || paused || self.is_space_scarce() {
             return;
         }
         match Prepared::new(&self.layout(&config), names::NEXT_SEGMENT_FILE, 1, true) {
@@ -333,6 +329,12 @@ impl Partition {
             self.remove(&names::snapshot_file_name(base));
             self.durability.metrics().segments_removed.add(1);
         }
+    }
+
+    /// Whether the ballast is given up. Then nothing is taken ahead: what becomes free makes up for the
+    /// ballast first, and a disk on which segments had taken the rest ahead would look full for good.
+    fn is_space_scarce(&self) -> bool {
+        self.durability.spare_bytes() < u64::MAX
     }
 
     /// Removes a file that is not part of the log any more. If that fails, the next start does it.

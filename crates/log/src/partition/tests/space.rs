@@ -70,8 +70,8 @@ fn appends_leave_what_the_ballast_gave_up_to_what_makes_room() {
     assert_eq!(offsets.unwrap().base_offset, Offset(1));
     assert_eq!(fixture.store.lacks.load(Relaxed), 0, "one found room");
 
-    // A whole step is more than there is to spare; what is needed is not.
-    fixture.store.spare.store(500_000, Relaxed);
+    // Nothing is taken ahead as long as the ballast is given up, however much is free by now.
+    fixture.store.spare.store(500_000_000, Relaxed);
     fixture.append(&batch(400_000));
     fixture.maintain();
     assert!(!fixture.files().contains(&"next-segment.tmp".to_owned()));
