@@ -20,7 +20,7 @@ pub(crate) enum StorageCommand {
     /// are made anew from the batches, the checkpoint from the segments and the journal.
     ///
     /// Nothing is changed without --yes or an answer on the terminal. Before it is changed, every file is
-    /// copied to DIR/repair/<number>/old, with a manifest that says why. When it is interrupted, run it
+    /// copied to DIR/repair/NUMBER/old, with a manifest that says why. When it is interrupted, run it
     /// again: the broker does not start before it is finished. The catalog is only read.
     ///
     /// Exit codes: 0 nothing is damaged any more, 8 some of it could not be repaired, 10 nothing was
