@@ -2,13 +2,13 @@
 //!
 //! [`plan`] changes nothing. It inspects the directory, and for each partition that is not sound it reads
 //! the log batch by batch, from the segments and from the journal, and decides what the files are to be
-//! ([`salvage`]). Every batch that checks stays, with its offset. Where none can be had, an empty batch
+//! (`salvage`). Every batch that checks stays, with its offset. Where none can be had, an empty batch
 //! takes the place of the lost offsets, so that no offset is ever given twice and readers pass over them.
 //! Only what nobody was promised is cut off. Indexes, producers and leader epochs are made anew from the
 //! batches, and the checkpoint gets an entry that ends with the log, so that the next start needs nothing
 //! of the journal for it.
 //!
-//! [`Plan::apply`] keeps a copy of every file that it changes ([`apply`]). Partitions that are sound are
+//! [`Plan::apply`] keeps a copy of every file that it changes (`apply`). Partitions that are sound are
 //! left alone, unless the checkpoint or the journal is lost: what all partitions rely on can be made anew
 //! only from all of them.
 //!
