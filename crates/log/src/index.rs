@@ -1,6 +1,6 @@
-//! A segment's offset index and time index, in Kafka's form.
+//! A segment's offset index and time index, in Kafka's form, and the sums beside them.
 //!
-//! Both are sparse. Neither is trusted: what is looked up is the place to start walking batches
+//! Both indexes are sparse. Neither is trusted: what is looked up is the place to start walking batches
 //! from, and a batch that is not what the index says makes the index wrong, not the log.
 //! The byte tables are in docs/format.md.
 
@@ -12,6 +12,8 @@ use sapwood_record::Header;
 use crate::{
     io::{Disk, File, OpenMode, is_of_the_device},
     names,
+    segment::SegmentKey,
+    sums::{HeaderSums, SUM_ENTRY_BYTES},
 };
 
 /// One entry of a `.index` file: relative offset i32, position i32, big-endian.
@@ -42,17 +44,19 @@ pub(crate) struct TimeEntry {
     pub(crate) last_offset: Offset,
 }
 
-/// How many entries of each index there are.
+/// How many entries of each file there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct IndexCounts {
     pub(crate) offsets: u64,
     pub(crate) times: u64,
+    /// Blocks of the [`HeaderSums`].
+    pub(crate) sums: u64,
 }
 
 /// The indexes of one segment, in memory: 8 bytes for each 4 KiB of log by default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SegmentIndex {
-    base_offset: Offset,
+    owner: SegmentKey,
     interval_bytes: u64,
     /// Relative last offset and position, both strictly rising.
     offsets: Vec<(u32, u32)>,
@@ -60,18 +64,20 @@ pub(crate) struct SegmentIndex {
     times: Vec<(i64, u32)>,
     /// The largest timestamp so far and the relative last offset of the batch that brought it.
     latest: Option<(i64, u32)>,
+    sums: HeaderSums,
 }
 
 impl SegmentIndex {
     /// The index of a segment without batches. An entry is made for the first batch that starts more
     /// than `interval_bytes` behind the last entry's.
-    pub(crate) fn new(base_offset: Offset, interval_bytes: u64) -> Self {
+    pub(crate) fn new(owner: SegmentKey, interval_bytes: u64) -> Self {
         Self {
-            base_offset,
+            owner,
             interval_bytes,
             offsets: Vec::new(),
             times: Vec::new(),
             latest: None,
+            sums: HeaderSums::default(),
         }
     }
 
@@ -81,6 +87,7 @@ impl SegmentIndex {
     /// When the batch is not the segment's: an offset or a position that does not fit an entry. The
     /// segment is rolled before that.
     pub(crate) fn push(&mut self, header: &Header, position: u64) {
+        self.sums.push(header, position);
         let relative = self.relative(header.last_offset());
         let timestamp = header.max_timestamp().0;
         // Below 0 there is only Kafka's "no timestamp", which nobody looks up.
@@ -100,10 +107,15 @@ impl SegmentIndex {
         }
     }
 
-    /// Makes the largest timestamp so far the last entry of the time index, as it is done when a
-    /// segment is sealed and when a checkpoint counts the entries: what follows can then be built on
-    /// the entries alone.
-    pub(crate) fn push_latest_time(&mut self) {
+    /// Makes the largest timestamp so far the last entry of the time index and ends the block of sums,
+    /// as it is done when a segment is sealed and when a checkpoint counts the entries: what follows can
+    /// then be built on the entries alone.
+    pub(crate) fn complete(&mut self) {
+        self.push_latest_time();
+        self.sums.close();
+    }
+
+    fn push_latest_time(&mut self) {
         if let Some(latest) = self.latest
             && self.times.last().is_none_or(|last| latest.0 > last.0)
         {
@@ -116,11 +128,12 @@ impl SegmentIndex {
         (self.offsets.len() + 1) * OFFSET_ENTRY_BYTES > INDEX_BYTES_MAX
             // One entry is kept free for the seal.
             || (self.times.len() + 2) * TIME_ENTRY_BYTES > INDEX_BYTES_MAX
+            || (self.sums.len() + 8) * SUM_ENTRY_BYTES > INDEX_BYTES_MAX
     }
 
     /// The last known batch whose last offset is not above `offset`. `None`: start at position 0.
     pub(crate) fn lookup(&self, offset: Offset) -> Option<IndexEntry> {
-        let relative = offset.0.checked_sub(self.base_offset.0)?;
+        let relative = offset.0.checked_sub(self.owner.base_offset.0)?;
         let at_or_below = self
             .offsets
             .partition_point(|&(last, _)| u64::from(last) <= relative);
@@ -138,7 +151,7 @@ impl SegmentIndex {
 
     /// The last entry of the time index whose batch ends below `end`.
     pub(crate) fn last_time_below(&self, end: Offset) -> Option<TimeEntry> {
-        let relative = end.0.checked_sub(self.base_offset.0)?;
+        let relative = end.0.checked_sub(self.owner.base_offset.0)?;
         let below = self
             .times
             .partition_point(|&(_, last)| u64::from(last) < relative);
@@ -155,6 +168,7 @@ impl SegmentIndex {
         IndexCounts {
             offsets: self.offsets.len() as u64,
             times: self.times.len() as u64,
+            sums: self.sums.len() as u64,
         }
     }
 
@@ -162,9 +176,20 @@ impl SegmentIndex {
     pub(crate) fn memory_bytes(&self) -> usize {
         self.offsets.capacity() * size_of::<(u32, u32)>()
             + self.times.capacity() * size_of::<(i64, u32)>()
+            + self.sums.memory_bytes()
     }
 
-    /// The bytes of the `.index` and `.timeindex` files from these entries on.
+    /// Which segment it is of.
+    pub(crate) fn owner(&self) -> SegmentKey {
+        self.owner
+    }
+
+    /// The sums of the headers so far.
+    pub(crate) fn sums(&self) -> &HeaderSums {
+        &self.sums
+    }
+
+    /// The bytes of the `.index`, `.timeindex` and `.sums` files from these entries on.
     pub(crate) fn encode_from(&self, from: IndexCounts) -> EncodedIndex {
         let offsets =
             &self.offsets[usize::try_from(from.offsets).expect("counts are of this index")..];
@@ -185,27 +210,32 @@ impl SegmentIndex {
             from,
             offsets: offsets.collect(),
             times: times.collect(),
+            sums: self
+                .sums
+                .encode_from(self.owner, usize::try_from(from.sums).expect("as above")),
         }
     }
 
     /// Reads the first `counts` entries of the segment's index files, as a checkpoint counted them.
-    /// The segment holds `segment_bytes` and ends at `end`. `Ok(None)`: a file is missing, short, or
-    /// its entries are not rising or not inside of the segment.
+    /// `Ok(None)`: a file is missing, short, or its entries are not rising or not inside of the segment;
+    /// or the sums do not check or do not end where the segment does.
     pub(crate) fn load(
         disk: &dyn Disk,
         folder: &Path,
         segment: &IndexedSegment,
         counts: IndexCounts,
     ) -> io::Result<Option<Self>> {
-        let index = folder.join(names::index_file_name(segment.base_offset));
-        let time_index = folder.join(names::time_index_file_name(segment.base_offset));
+        let base_offset = segment.owner.base_offset;
+        let index = folder.join(names::index_file_name(base_offset));
+        let time_index = folder.join(names::time_index_file_name(base_offset));
         let Some(offsets) = read_prefix(disk, &index, counts.offsets, OFFSET_ENTRY_BYTES)? else {
             return Ok(None);
         };
         let Some(times) = read_prefix(disk, &time_index, counts.times, TIME_ENTRY_BYTES)? else {
             return Ok(None);
         };
-        Ok(Self::decode(segment, &offsets, &times))
+        let sums = HeaderSums::load(disk, folder, segment.owner, segment.bytes)?;
+        Ok(sums.and_then(|sums| Self::decode(segment, &offsets, &times, sums)))
     }
 
     /// As [`SegmentIndex::load`], for a sealed segment: all that the files hold.
@@ -214,16 +244,23 @@ impl SegmentIndex {
         folder: &Path,
         segment: &IndexedSegment,
     ) -> io::Result<Option<Self>> {
-        let index = folder.join(names::index_file_name(segment.base_offset));
-        let time_index = folder.join(names::time_index_file_name(segment.base_offset));
+        let base_offset = segment.owner.base_offset;
+        let index = folder.join(names::index_file_name(base_offset));
+        let time_index = folder.join(names::time_index_file_name(base_offset));
         let (Some(offsets), Some(times)) = (read_all(disk, &index)?, read_all(disk, &time_index)?)
         else {
             return Ok(None);
         };
-        Ok(Self::decode(segment, &offsets, &times))
+        let sums = HeaderSums::load(disk, folder, segment.owner, segment.bytes)?;
+        Ok(sums.and_then(|sums| Self::decode(segment, &offsets, &times, sums)))
     }
 
-    fn decode(segment: &IndexedSegment, offsets: &[u8], times: &[u8]) -> Option<Self> {
+    fn decode(
+        segment: &IndexedSegment,
+        offsets: &[u8],
+        times: &[u8],
+        sums: HeaderSums,
+    ) -> Option<Self> {
         let (offsets, offsets_rest) = offsets.as_chunks::<OFFSET_ENTRY_BYTES>();
         let (times, times_rest) = times.as_chunks::<TIME_ENTRY_BYTES>();
         if !offsets_rest.is_empty() || !times_rest.is_empty() {
@@ -248,7 +285,10 @@ impl SegmentIndex {
                 )
             })
             .collect();
-        let records = segment.end_offset.0.checked_sub(segment.base_offset.0)?;
+        let records = segment
+            .end_offset
+            .0
+            .checked_sub(segment.owner.base_offset.0)?;
         let offsets_rise = offsets
             .windows(2)
             .all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1);
@@ -264,9 +304,10 @@ impl SegmentIndex {
             return None;
         }
         Some(Self {
-            base_offset: segment.base_offset,
+            owner: segment.owner,
             interval_bytes: segment.interval_bytes,
             latest: times.last().copied(),
+            sums,
             offsets,
             times,
         })
@@ -275,7 +316,7 @@ impl SegmentIndex {
     fn relative(&self, offset: Offset) -> u32 {
         offset
             .0
-            .checked_sub(self.base_offset.0)
+            .checked_sub(self.owner.base_offset.0)
             .and_then(|relative| i32::try_from(relative).ok())
             .map(i32::cast_unsigned)
             .expect("a segment is rolled before a relative offset passes 2^31")
@@ -283,7 +324,7 @@ impl SegmentIndex {
 
     fn offset_entry(&self, at: usize) -> Option<IndexEntry> {
         let &(relative, position) = self.offsets.get(at)?;
-        let last_offset = self.base_offset.add(u64::from(relative));
+        let last_offset = self.owner.base_offset.add(u64::from(relative));
         Some(IndexEntry {
             last_offset,
             position: u64::from(position),
@@ -291,7 +332,7 @@ impl SegmentIndex {
     }
 
     fn time_entry(&self, (timestamp, relative): (i64, u32)) -> Option<TimeEntry> {
-        let last_offset = self.base_offset.add(u64::from(relative));
+        let last_offset = self.owner.base_offset.add(u64::from(relative));
         Some(TimeEntry {
             timestamp: Timestamp(timestamp),
             last_offset,
@@ -302,10 +343,10 @@ impl SegmentIndex {
 /// What an index is checked against when it is read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IndexedSegment {
-    pub(crate) base_offset: Offset,
+    pub(crate) owner: SegmentKey,
     /// The offset after the last one that the index may name.
     pub(crate) end_offset: Offset,
-    /// Every position in the index is below it.
+    /// Where the batches end that the entries speak of.
     pub(crate) bytes: u64,
     /// For the entries that are made from now on.
     pub(crate) interval_bytes: u64,
@@ -317,35 +358,50 @@ pub(crate) struct EncodedIndex {
     from: IndexCounts,
     offsets: Vec<u8>,
     times: Vec<u8>,
+    /// Where they belong, and the entries.
+    sums: (u64, Vec<u8>),
 }
 
 impl EncodedIndex {
-    /// The bytes of the `.index` and of the `.timeindex` file.
-    pub(crate) fn into_bytes(self) -> (Vec<u8>, Vec<u8>) {
-        (self.offsets, self.times)
+    /// The bytes of the `.index`, the `.timeindex` and the `.sums` file.
+    pub(crate) fn into_bytes(self) -> [Vec<u8>; 3] {
+        [self.offsets, self.times, self.sums.1]
     }
 
     /// Writes the entries into the segment's files behind those that come before them, cuts off
-    /// whatever lies behind, and returns both files, not synced.
+    /// whatever lies behind, and returns the files that it wrote, not synced. A file that gets no new
+    /// entry is left alone unless it is written from its start.
     pub(crate) fn write(
         &self,
         disk: &dyn Disk,
         folder: &Path,
         base_offset: Offset,
-    ) -> io::Result<[Arc<dyn File>; 2]> {
-        let write = |name: String, entries: u64, entry_bytes: usize, bytes: &[u8]| {
+    ) -> io::Result<Vec<Arc<dyn File>>> {
+        let (sums_at, sums) = &self.sums;
+        let parts = [
+            (
+                names::index_file_name(base_offset),
+                self.from.offsets * OFFSET_ENTRY_BYTES as u64,
+                &self.offsets,
+            ),
+            (
+                names::time_index_file_name(base_offset),
+                self.from.times * TIME_ENTRY_BYTES as u64,
+                &self.times,
+            ),
+            (names::sums_file_name(base_offset), *sums_at, sums),
+        ];
+        let mut files = Vec::with_capacity(parts.len());
+        for (name, start, bytes) in parts {
+            if start > 0 && bytes.is_empty() {
+                continue;
+            }
             let file = disk.open(&folder.join(name), OpenMode::Create)?;
-            let start = entries * entry_bytes as u64;
             file.write_at(&[bytes], start)?;
             file.set_len(start + bytes.len() as u64)?;
-            Ok::<_, io::Error>(file)
-        };
-        let index = names::index_file_name(base_offset);
-        let time_index = names::time_index_file_name(base_offset);
-        Ok([
-            write(index, self.from.offsets, OFFSET_ENTRY_BYTES, &self.offsets)?,
-            write(time_index, self.from.times, TIME_ENTRY_BYTES, &self.times)?,
-        ])
+            files.push(file);
+        }
+        Ok(files)
     }
 }
 
@@ -373,7 +429,9 @@ fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     read_bytes(disk, path, |len| usize::try_from(len).ok())
 }
 
-fn read_bytes(
+/// What is wanted of a file, by its length; `None` if it is missing, unreadable, or larger than any
+/// index.
+pub(crate) fn read_bytes(
     disk: &dyn Disk,
     path: &Path,
     wanted: impl FnOnce(u64) -> Option<usize>,
@@ -395,170 +453,4 @@ fn read_bytes(
 }
 
 #[cfg(test)]
-mod tests {
-    use sapwood_record::{BatchBuilder, Codec, RecordInput};
-
-    use super::*;
-    use crate::io::Environment;
-
-    /// The header of a batch with `records` records up to this timestamp.
-    fn header(base_offset: u64, records: u32, timestamp: i64) -> Header {
-        let mut builder = BatchBuilder::new(Codec::None);
-        for _ in 0..records {
-            let record = RecordInput {
-                timestamp: Timestamp(timestamp),
-                key: None,
-                value: None,
-                headers: &[],
-            };
-            builder.push(record).unwrap();
-        }
-        let mut batch = builder.build().unwrap();
-        batch.header_mut().set_base_offset(Offset(base_offset));
-        *batch.header()
-    }
-
-    /// Batches of 10 records that start every 3000 bytes of a segment with base offset 100.
-    fn index() -> SegmentIndex {
-        let mut index = SegmentIndex::new(Offset(100), 4096);
-        let timestamps = [50, 70, 60, 70, 90];
-        for (n, timestamp) in timestamps.into_iter().enumerate() {
-            index.push(&header(100 + 10 * n as u64, 10, timestamp), 3000 * n as u64);
-        }
-        index
-    }
-
-    const SEGMENT: IndexedSegment = IndexedSegment {
-        base_offset: Offset(100),
-        end_offset: Offset(150),
-        bytes: 15000,
-        interval_bytes: 4096,
-    };
-
-    #[test]
-    fn entries_name_the_first_batch_behind_each_interval() {
-        let index = index();
-        // 3000 is not more than 4096 behind 0, 6000 is; 9000 is not behind 6000, 12000 is.
-        assert_eq!(index.offsets, [(29, 6000), (49, 12000)]);
-        assert_eq!(index.times, [(70, 19), (90, 49)]);
-    }
-
-    #[test]
-    fn lookups_find_the_floor() {
-        let index = index();
-        let position = |offset| index.lookup(Offset(offset)).map(|entry| entry.position);
-        assert_eq!(position(100), None);
-        assert_eq!(
-            position(128),
-            None,
-            "the batch that ends with 129 holds 128, and no entry is before"
-        );
-        assert_eq!(position(129), Some(6000));
-        assert_eq!(position(148), Some(6000));
-        assert_eq!(position(149), Some(12000));
-        assert_eq!(position(1 << 40), Some(12000));
-        assert_eq!(index.lookup(Offset(99)), None);
-        let time = |at| {
-            index
-                .lookup_time(Timestamp(at))
-                .map(|entry| entry.last_offset.0)
-        };
-        assert_eq!(
-            [time(69), time(70), time(89), time(90)],
-            [None, Some(119), Some(119), Some(149)]
-        );
-        let below = |end| {
-            index
-                .last_time_below(Offset(end))
-                .map(|entry| entry.timestamp.0)
-        };
-        assert_eq!(
-            [below(119), below(120), below(150)],
-            [None, Some(70), Some(90)]
-        );
-    }
-
-    #[test]
-    fn the_seal_adds_the_largest_timestamp_once() {
-        let mut index = SegmentIndex::new(Offset(0), 4096);
-        index.push(&header(0, 1, 10), 0);
-        index.push(&header(1, 1, 30), 100);
-        index.push(&header(2, 1, 20), 200);
-        index.push_latest_time();
-        index.push_latest_time();
-        assert_eq!(index.times, [(30, 1)]);
-    }
-
-    #[test]
-    fn batches_without_timestamps_leave_no_time_entry() {
-        let mut index = SegmentIndex::new(Offset(0), 0);
-        index.push(&header(0, 1, -1), 0);
-        index.push(&header(1, 1, -1), 100);
-        index.push_latest_time();
-        assert!(index.times.is_empty());
-        assert_eq!(index.latest(), None);
-        assert_eq!(index.offsets, [(1, 100)]);
-    }
-
-    #[test]
-    fn files_are_read_back_and_wrong_ones_are_not_believed() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = Environment::real().disk;
-        let mut index = index();
-        index.push_latest_time();
-        let load = || SegmentIndex::load_sealed(&*disk, folder.path(), &SEGMENT).unwrap();
-        assert_eq!(load(), None, "missing");
-
-        // In two steps, as checkpoints do.
-        let half = IndexCounts {
-            offsets: 1,
-            times: 1,
-        };
-        index
-            .encode_from(IndexCounts::default())
-            .write(&*disk, folder.path(), Offset(100))
-            .unwrap();
-        index
-            .encode_from(half)
-            .write(&*disk, folder.path(), Offset(100))
-            .unwrap();
-        assert_eq!(load(), Some(index.clone()));
-        let prefix = SegmentIndex::load(&*disk, folder.path(), &SEGMENT, half)
-            .unwrap()
-            .unwrap();
-        assert_eq!(prefix.counts(), half);
-        let more = IndexCounts {
-            offsets: 3,
-            times: 1,
-        };
-        let loaded = SegmentIndex::load(&*disk, folder.path(), &SEGMENT, more).unwrap();
-        assert_eq!(loaded, None, "shorter than counted");
-        let absurd = IndexCounts {
-            offsets: u64::MAX,
-            times: 1,
-        };
-        let loaded = SegmentIndex::load(&*disk, folder.path(), &SEGMENT, absurd).unwrap();
-        assert_eq!(loaded, None, "an absurd count allocates nothing");
-
-        let path = folder.path().join(names::index_file_name(Offset(100)));
-        let good = std::fs::read(&path).unwrap();
-        let mut swapped = good.clone();
-        swapped.rotate_left(OFFSET_ENTRY_BYTES);
-        let mut outside = good.clone();
-        outside[12..].copy_from_slice(&15000u32.to_be_bytes());
-        for wrong in [&good[..good.len() - 1], &swapped, &outside, &[0xff; 16]] {
-            std::fs::write(&path, wrong).unwrap();
-            assert_eq!(load(), None, "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn the_files_are_kafkas() {
-        let encoded = index().encode_from(IndexCounts::default());
-        assert_eq!(
-            encoded.offsets,
-            [0, 0, 0, 29, 0, 0, 0x17, 0x70, 0, 0, 0, 49, 0, 0, 0x2e, 0xe0]
-        );
-        assert_eq!(encoded.times[..12], [0, 0, 0, 0, 0, 0, 0, 70, 0, 0, 0, 19]);
-    }
-}
+mod tests;

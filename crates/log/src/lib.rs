@@ -8,6 +8,7 @@ mod epochs;
 mod index;
 mod names;
 mod producers;
+mod sums;
 
 mod partition;
 mod segment;

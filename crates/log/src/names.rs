@@ -1,4 +1,4 @@
-//! The names of files in a partition's folder, all Kafka's own.
+//! The names of files in a partition's folder: Kafka's own, and `.sums`.
 
 use sapwood_model::{Offset, PartitionId, TopicId, TopicName};
 
@@ -33,6 +33,11 @@ pub(crate) fn index_file_name(base: Offset) -> String {
 /// The time index of that segment.
 pub(crate) fn time_index_file_name(base: Offset) -> String {
     format!("{:020}.timeindex", base.0)
+}
+
+/// The sums of the headers of that segment's batches.
+pub(crate) fn sums_file_name(base: Offset) -> String {
+    format!("{:020}.sums", base.0)
 }
 
 /// The producers' state as it was when the log ended at `offset`.

@@ -1,6 +1,6 @@
 //! A segment's index files, held against its batches.
 
-use std::{io, path::Path};
+use std::{io, ops::Range, path::Path};
 
 use sapwood_model::Offset;
 use sapwood_record::Header;
@@ -9,13 +9,15 @@ use crate::{
     index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES},
     io::{Disk, OpenMode},
     names,
+    segment::SegmentKey,
+    sums::{Block, HeaderSums, SumCheck},
 };
 
 /// Twice the size at which a segment is rolled because of an index: more is not read.
 const INDEX_BYTES_MAX: u64 = 20 << 20;
 
 /// How much of the index files must be right.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
     /// All of both: the segment was sealed.
     Whole,
@@ -25,8 +27,8 @@ pub(super) enum Extent {
     Nothing,
 }
 
-/// What the two index files of a segment say, checked batch by batch. The first thing that is wrong
-/// with each is kept.
+/// What the index files and the sums of a segment say, checked batch by batch. The first thing that is
+/// wrong with each is kept.
 #[derive(Debug)]
 pub(super) struct IndexCheck {
     base: Offset,
@@ -34,6 +36,10 @@ pub(super) struct IndexCheck {
     times: Entries<(i64, u32)>,
     /// The largest timestamp so far; below 0 there is none.
     latest: i64,
+    sums: SumCheck,
+    sums_problem: Option<String>,
+    /// A block whose batches were never appended there, and their offsets.
+    foreign: Option<(Block, Range<Offset>)>,
 }
 
 /// One file's entries that were not met yet.
@@ -79,6 +85,27 @@ impl IndexCheck {
                 },
             ),
             latest: -1,
+            sums: SumCheck::default(),
+            sums_problem: None,
+            foreign: None,
+        }
+    }
+
+    /// Reads the sums as well, up to `end` of the segment's batches.
+    pub(super) fn read_sums(
+        &mut self,
+        disk: &dyn Disk,
+        folder: &Path,
+        owner: SegmentKey,
+        end: u64,
+    ) {
+        match HeaderSums::load(disk, folder, owner, end) {
+            Ok(Some(sums)) => self.sums = SumCheck::new(&sums),
+            Ok(None) => {
+                let problem = "it is missing, damaged, or another segment's";
+                self.sums_problem = Some(problem.to_owned());
+            }
+            Err(error) => self.sums_problem = Some(format!("it cannot be read: {error}")),
         }
     }
 
@@ -92,6 +119,9 @@ impl IndexCheck {
 
     /// Goes on with the next batch, which starts at `position`.
     pub(super) fn batch(&mut self, header: &Header, position: u64) {
+        if let Err((block, first)) = self.sums.batch(header, position) {
+            self.foreign = Some((block, first..header.next_offset()));
+        }
         let last = header.last_offset().0.saturating_sub(self.base.0);
         if let Some((relative, at)) = self.offsets.peek()
             && u64::from(at) <= position
@@ -116,6 +146,11 @@ impl IndexCheck {
         }
     }
 
+    /// The first block of batches that are not the ones that were appended there, and their offsets.
+    pub(super) fn take_foreign(&mut self) -> Option<(Block, Range<Offset>)> {
+        self.foreign.take()
+    }
+
     /// What is wrong: file, position, problem. `complete`: every batch of the segment was met, so
     /// that an entry which is left over names none.
     pub(super) fn finish(mut self, complete: bool) -> Vec<(String, u64, String)> {
@@ -131,7 +166,10 @@ impl IndexCheck {
             .times
             .problem
             .map(|at| (names::time_index_file_name(self.base), at));
-        let problems = index.into_iter().chain(times);
+        let sums = self
+            .sums_problem
+            .map(|problem| (names::sums_file_name(self.base), (0, problem)));
+        let problems = index.into_iter().chain(times).chain(sums);
         problems
             .map(|(name, (position, problem))| (name, position, problem))
             .collect()

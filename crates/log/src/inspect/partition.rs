@@ -29,7 +29,7 @@ use crate::{
     io::{Disk, File, OpenMode},
     names,
     producers::ProducerTable,
-    segment::batch_behind,
+    segment::{SegmentKey, batch_behind},
 };
 
 /// What all partitions have in common.
@@ -219,7 +219,28 @@ impl Inspection<'_> {
         let SegmentFile { file, bytes } = self.files[&base].clone();
         let mut segment = SegmentBytes::new(base, file, bytes, &mut overlay);
         let extent = self.index_extent(base);
-        let mut indexes = IndexCheck::read(now.disk, &self.known.folder, base, extent);
+        let folder = &self.known.folder;
+        let mut indexes = IndexCheck::read(now.disk, folder, base, extent);
+        if let Some(topic_id) = self.known.topic_id {
+            let partition = self.known.partition;
+            let owner = SegmentKey {
+                topic_id,
+                partition,
+                base_offset: base,
+            };
+            let sealed = extent == Extent::Whole;
+            let end = if sealed {
+                bytes
+            } else {
+                self.checkpoint.position
+            };
+            let end = if base > self.checkpoint.segment {
+                0
+            } else {
+                end
+            };
+            indexes.read_sums(now.disk, folder, owner, end);
+        }
         let (index_entries, time_index_entries) = indexes.counts();
         let is_checkpoints = base == self.checkpoint.segment && self.checkpoint.position > 0;
         let checkpoint_end = self.checkpoint.end;
@@ -259,7 +280,10 @@ impl Inspection<'_> {
                 .bytes
                 .fetch_add(header.size_bytes() as u64, Relaxed);
         });
-        if let Some((at, offsets, problem)) = wrong_epoch {
+        let foreign = indexes.take_foreign();
+        let foreign =
+            foreign.map(|(block, offsets)| (block.range.start, offsets, block.describe()));
+        if let Some((at, offsets, problem)) = wrong_epoch.or(foreign) {
             let file = self.segment_path(base);
             self.push(Severity::Damage, file, Some(at), Some(offsets), problem);
         }

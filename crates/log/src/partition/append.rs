@@ -307,7 +307,7 @@ impl Partition {
             _ => Prepared::new(&layout, names::NEW_SEGMENT_FILE, bytes, false)
                 .map_err(|error| self.append_failed("create", &path, error, bytes))?,
         };
-        let index = SegmentIndex::new(base_offset, config.index_interval_bytes);
+        let index = SegmentIndex::new(self.key(base_offset), config.index_interval_bytes);
         let active = match ActiveSegment::begin(&layout, prepared, index, base_offset, now) {
             Ok(active) => active,
             Err((prepared, error)) => {

@@ -31,6 +31,8 @@ pub(crate) struct Cut {
     pub(crate) index_entries: u64,
     /// The same for its `.timeindex` file.
     pub(crate) time_index_entries: u64,
+    /// Blocks in its `.sums` file.
+    sums: u64,
     /// The entries that are not in the files yet.
     index: Option<EncodedIndex>,
     unflushed_bytes: u64,
@@ -120,6 +122,7 @@ impl Partition {
             checkpointed.index = IndexCounts {
                 offsets: cut.index_entries,
                 times: cut.time_index_entries,
+                sums: cut.sums,
             };
         }
     }
@@ -139,8 +142,9 @@ impl Partition {
         let written = writer.checkpointed.index;
         let (counts, index) = {
             let mut index = writer.active.shared().index.write();
-            // So that whoever reads the entries back knows the largest timestamp before the cut.
-            index.push_latest_time();
+            // So that whoever reads the entries back knows the largest timestamp and all sums before
+            // the cut.
+            index.complete();
             let counts = index.counts();
             (
                 counts,
@@ -162,6 +166,7 @@ impl Partition {
             epochs: writer.epochs.clone(),
             index_entries: counts.offsets,
             time_index_entries: counts.times,
+            sums: counts.sums,
             index,
             unflushed_bytes,
             files: file.cloned().into_iter().collect(),

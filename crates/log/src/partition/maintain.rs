@@ -266,7 +266,7 @@ impl Partition {
         // The index and the producers can be rebuilt: without space for them nothing is lost.
         let encoded = {
             let mut index = waiting.segment.index.write();
-            index.push_latest_time();
+            index.complete();
             index.encode_from(IndexCounts::default())
         };
         let disk = &*self.environment.disk;
@@ -326,6 +326,7 @@ impl Partition {
             self.remove(&names::segment_file_name(base));
             self.remove(&names::index_file_name(base));
             self.remove(&names::time_index_file_name(base));
+            self.remove(&names::sums_file_name(base));
             self.remove(&names::snapshot_file_name(base));
             self.durability.metrics().segments_removed.add(1);
         }

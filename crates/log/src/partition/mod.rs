@@ -46,6 +46,7 @@ pub use types::{
 
 use self::journaling::{Cursor, Queued};
 use crate::{
+    checkpoint::PartitionKey,
     durability::Durability,
     epochs::{EpochList, EpochStart},
     index::{IndexCounts, SegmentIndex},
@@ -220,7 +221,9 @@ impl Partition {
         } = parts;
         let now = environment.clock.now();
         let config = spec.config.clone();
-        let (active, view) = assemble_segments(segments, log_end, config.index_interval_bytes, now);
+        let log = (spec.topic_id, spec.partition);
+        let (active, view) =
+            assemble_segments(log, segments, log_end, config.index_interval_bytes, now);
         epochs.push(leader_epoch, log_end);
         let journaled = config.durability == Kept::Fsync;
         let cursor = journaled.then(|| Cursor::found(&active, log_end));
@@ -546,6 +549,7 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 fn assemble_segments(
+    (topic_id, partition): PartitionKey,
     segments: Vec<SegmentParts>,
     log_end: Offset,
     interval_bytes: u64,
@@ -568,9 +572,14 @@ fn assemble_segments(
                 latest: OnceLock::new(),
             })));
         } else {
+            let owner = SegmentKey {
+                topic_id,
+                partition,
+                base_offset: found.base_offset,
+            };
             let index = found
                 .index
-                .unwrap_or_else(|| SegmentIndex::new(found.base_offset, interval_bytes));
+                .unwrap_or_else(|| SegmentIndex::new(owner, interval_bytes));
             let shared = OpenSegment::new(index, found.base_offset, found.bytes);
             view.push(Segment::Open(Arc::clone(&shared)));
             active = Some(ActiveSegment::found(shared, found.bytes, now));

@@ -12,9 +12,10 @@ use crate::{
     index::{IndexEntry, IndexedSegment, SegmentIndex},
     io::{File, OpenMode, TailKind},
     segment::{
-        Expected, OpenSegment, SealedSegment, Segment, SegmentHandle, SharedTail, Source,
-        WalkError, Walker,
+        Expected, OpenSegment, SealedSegment, Segment, SegmentHandle, SegmentKey, SharedTail,
+        Source, WalkError, Walker,
     },
+    sums::{HeaderSums, Noted},
 };
 
 /// No read answers with more than this and one batch, whatever it asks for: the bytes of a sealed
@@ -161,6 +162,7 @@ impl Partition {
                 mapped: None,
                 end: segment.bytes(),
                 end_offset: None,
+                noted: Arc::clone(segment.noted()),
             });
         };
         let end = tail.reader.end();
@@ -170,6 +172,7 @@ impl Partition {
                 mapped: (self.tail == TailKind::Mmap).then(|| Arc::clone(&tail.reader)),
                 end,
                 end_offset: None,
+                noted: Arc::clone(segment.noted()),
             });
         }
         Ok(self.tail_source(tail))
@@ -211,10 +214,7 @@ impl Partition {
             .environment
             .disk
             .open(&self.segment_path(base_offset), OpenMode::Read)?;
-        let handle = Arc::new(SegmentHandle {
-            file,
-            index: load_index()?,
-        });
+        let handle = SegmentHandle::new(file, load_index()?);
         self.keep_open(base_offset, &handle);
         Ok(handle)
     }
@@ -242,9 +242,13 @@ impl Partition {
     ) -> Result<Arc<SegmentHandle>, WalkError> {
         let path = self.segment_path(segment.base_offset);
         let file = self.environment.disk.open(&path, OpenMode::Read)?;
-        let source = sealed_source(&file, segment);
+        let disk = &*self.environment.disk;
+        let owner = self.key(segment.base_offset);
+        // What is wrong may be an index: the sums are believed.
+        let sums = HeaderSums::load(disk, &self.folder, owner, segment.bytes)?.unwrap_or_default();
+        let source = sealed_source(&file, segment, &Arc::new(Noted::new(&sums)));
         let interval_bytes = self.config.load().index_interval_bytes;
-        let index = build_index(&source, segment, interval_bytes)?;
+        let index = build_index(&source, segment, owner, interval_bytes)?;
         tracing::warn!(
             topic = %self.spec.topic,
             partition = %self.spec.partition,
@@ -252,22 +256,18 @@ impl Partition {
             "rebuilt the index of a segment: its file was missing or wrong"
         );
         let encoded = index.encode_from(crate::index::IndexCounts::default());
-        let disk = &*self.environment.disk;
         if let Err(error) = encoded.write(disk, &self.folder, segment.base_offset) {
             // It is kept in memory, and built again after the next start.
             tracing::warn!(path = %path.display(), %error, "could not write a rebuilt index");
         }
-        let handle = Arc::new(SegmentHandle {
-            file,
-            index: Some(index),
-        });
+        let handle = SegmentHandle::new(file, Some(index));
         self.keep_open(segment.base_offset, &handle);
         Ok(handle)
     }
 
     fn indexed(&self, segment: &SealedSegment) -> IndexedSegment {
         IndexedSegment {
-            base_offset: segment.base_offset,
+            owner: self.key(segment.base_offset),
             end_offset: segment.end_offset,
             bytes: segment.bytes,
             interval_bytes: self.config.load().index_interval_bytes,
@@ -435,16 +435,17 @@ fn walk_sealed<T>(
 ) -> Result<T, WalkError> {
     let entry = handle.index.as_ref().and_then(|index| index.lookup(offset));
     let (position, expected) = start_of(segment.base_offset, entry);
-    let source = sealed_source(&handle.file, segment);
+    let source = sealed_source(&handle.file, segment, &handle.noted);
     walk(&source, position, expected)
 }
 
-fn sealed_source(file: &Arc<dyn File>, segment: &SealedSegment) -> Source {
+fn sealed_source(file: &Arc<dyn File>, segment: &SealedSegment, noted: &Arc<Noted>) -> Source {
     Source::File {
         file: Arc::clone(file),
         mapped: None,
         end: segment.bytes,
         end_offset: Some(segment.end_offset),
+        noted: Arc::clone(noted),
     }
 }
 
@@ -458,9 +459,10 @@ fn start_of(base_offset: Offset, entry: Option<IndexEntry>) -> (u64, Expected) {
 fn build_index(
     source: &Source,
     segment: &SealedSegment,
+    owner: SegmentKey,
     interval_bytes: u64,
 ) -> Result<SegmentIndex, WalkError> {
-    let mut index = SegmentIndex::new(segment.base_offset, interval_bytes);
+    let mut index = SegmentIndex::new(owner, interval_bytes);
     let expected = Expected::Base(segment.base_offset);
     let mut walker = Walker::new(
         source,
@@ -482,6 +484,6 @@ fn build_index(
             segment.end_offset
         )));
     }
-    index.push_latest_time();
+    index.complete();
     Ok(index)
 }

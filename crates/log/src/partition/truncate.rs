@@ -181,7 +181,7 @@ impl Partition {
         offset: Offset,
     ) -> Result<Result<FoundCut, Offset>, WalkError> {
         let interval_bytes = self.config.load().index_interval_bytes;
-        let mut index = SegmentIndex::new(segment.base_offset, interval_bytes);
+        let mut index = SegmentIndex::new(self.key(segment.base_offset), interval_bytes);
         let mut producers = ProducerTable::decode(&before.encoded).expect("it was encoded here");
         let now = self.environment.clock.now();
         let source = self.source_of(segment)?;
@@ -218,6 +218,7 @@ impl Partition {
             mapped: None,
             end: segment.bytes(),
             end_offset: None,
+            noted: Arc::clone(segment.noted()),
         })
     }
 
@@ -234,6 +235,7 @@ impl Partition {
         self.names_have_changed();
         self.remove(&names::index_file_name(segment.base_offset));
         self.remove(&names::time_index_file_name(segment.base_offset));
+        self.remove(&names::sums_file_name(segment.base_offset));
         Ok(())
     }
 }

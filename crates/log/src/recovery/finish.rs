@@ -82,11 +82,8 @@ impl Replay {
         }
         for (base, index) in &mut rebuilt.indexes {
             if *base != end.segment && self.segments.contains_key(base) {
-                index.push_latest_time();
-                let encoded = index.encode_from(IndexCounts {
-                    offsets: 0,
-                    times: 0,
-                });
+                index.complete();
+                let encoded = index.encode_from(IndexCounts::default());
                 for file in encoded.write(disk, &self.folder, *base)? {
                     touched.push(TouchedFile {
                         segment: Some(*base),
@@ -169,6 +166,7 @@ impl Replay {
         let companions = [
             names::index_file_name(base),
             names::time_index_file_name(base),
+            names::sums_file_name(base),
             names::snapshot_file_name(base),
             names::segment_file_name(base),
         ];

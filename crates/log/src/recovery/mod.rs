@@ -8,6 +8,7 @@
 
 mod finish;
 mod folders;
+mod prefix;
 mod rebuild;
 mod renew;
 mod replay;

@@ -15,12 +15,18 @@ use super::{
     walk::{Cursor, Step, Walker},
 };
 use crate::{
-    epochs::EpochList, index::SegmentIndex, io::Disk, partition::OfflineReason,
-    producers::ProducerTable, segment::batch_behind,
+    checkpoint::PartitionKey,
+    epochs::EpochList,
+    index::SegmentIndex,
+    io::Disk,
+    partition::OfflineReason,
+    producers::ProducerTable,
+    segment::{SegmentKey, batch_behind},
 };
 
 /// What the walk rebuilds.
 pub(super) struct Rebuilt {
+    log: PartitionKey,
     pub(super) producers: ProducerTable,
     pub(super) epochs: EpochList,
     pub(super) indexes: BTreeMap<Offset, SegmentIndex>,
@@ -53,6 +59,7 @@ impl Replay {
             Err(reason) => return Ok(Err(reason)),
         };
         let mut rebuilt = Rebuilt {
+            log: (self.spec.topic_id, self.spec.partition),
             producers,
             epochs,
             indexes: [(start.segment, index)].into(),
@@ -215,7 +222,13 @@ impl Rebuilt {
 
     fn begin(&mut self, segment: Offset, interval: u64) {
         if let Entry::Vacant(free) = self.indexes.entry(segment) {
-            free.insert(SegmentIndex::new(segment, interval));
+            let (topic_id, partition) = self.log;
+            let owner = SegmentKey {
+                topic_id,
+                partition,
+                base_offset: segment,
+            };
+            free.insert(SegmentIndex::new(owner, interval));
             self.snapshots.insert(segment, self.producers.encode());
         }
         self.ends.entry(segment).or_insert(0);

@@ -7,12 +7,12 @@ use sapwood_model::{Durability, LeaderEpoch, Offset};
 
 use super::{
     folders,
-    walk::{Cursor, SegmentOnDisk, Step, Unreadable, Walker},
+    walk::{Cursor, SegmentOnDisk, Unreadable},
 };
 use crate::{
     checkpoint::PartitionCheckpoint,
     epochs::EpochList,
-    index::{IndexCounts, IndexedSegment, SegmentIndex},
+    index::SegmentIndex,
     io::{Disk, OpenMode, is_of_the_device},
     journal::Entry,
     names,
@@ -410,7 +410,7 @@ impl Replay {
             .collect();
         let index = indexes
             .remove(&active)
-            .unwrap_or_else(|| SegmentIndex::new(active, interval));
+            .unwrap_or_else(|| SegmentIndex::new(self.owner(active), interval));
         let bytes = self
             .segments
             .get(&active)
@@ -498,52 +498,6 @@ impl Replay {
         };
         let epochs = EpochList::decode(epochs).ok_or(io::ErrorKind::InvalidData)?;
         Ok((producers, epochs))
-    }
-
-    /// The index of the segment that the walk begins in, up to there; made anew from the batches
-    /// when its files do not check.
-    pub(super) fn load_index(
-        &self,
-        disk: &dyn Disk,
-        cursor: &Cursor,
-    ) -> io::Result<Result<SegmentIndex, OfflineReason>> {
-        let interval = self.spec.config.index_interval_bytes;
-        let mut index = SegmentIndex::new(cursor.segment, interval);
-        if cursor.position == 0 || !self.segments.contains_key(&cursor.segment) {
-            return Ok(Ok(index));
-        }
-        let counts = IndexCounts {
-            offsets: self.checkpoint.index_entries,
-            times: self.checkpoint.time_index_entries,
-        };
-        let indexed = IndexedSegment {
-            base_offset: cursor.segment,
-            end_offset: cursor.offset,
-            bytes: cursor.position,
-            interval_bytes: interval,
-        };
-        if let Some(loaded) = SegmentIndex::load(disk, &self.folder, &indexed, counts)? {
-            return Ok(Ok(loaded));
-        }
-        let base = cursor.segment;
-        let start = Cursor {
-            segment: base,
-            position: 0,
-            offset: base,
-        };
-        let mut walker = Walker::new(&self.segments, start, self.checkpoint.leader_epoch);
-        while walker.cursor.offset < cursor.offset {
-            let at = walker.cursor;
-            match walker.step()? {
-                Step::Batch(header) => index.push(&header, at.position),
-                Step::End => {
-                    let problem = "the segment ends before its checkpoint".into();
-                    return Ok(Err(self.damage(at, cursor.offset, problem)));
-                }
-                Step::Bad(problem) => return Ok(Err(self.damage(at, cursor.offset, problem))),
-            }
-        }
-        Ok(Ok(index))
     }
 
     pub(super) fn damage(&self, at: Cursor, end: Offset, problem: String) -> OfflineReason {

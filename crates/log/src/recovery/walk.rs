@@ -51,7 +51,7 @@ pub(super) struct Unreadable {
 
 impl Cursor {
     /// Notes where an error came up, if it is the disk's.
-    fn unreadable(self) -> impl FnOnce(io::Error) -> io::Error {
+    pub(super) fn unreadable(self) -> impl FnOnce(io::Error) -> io::Error {
         move |error| match is_of_the_device(&error) {
             true => io::Error::other(Unreadable { at: self, error }),
             false => error,

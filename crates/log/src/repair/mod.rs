@@ -17,6 +17,7 @@
 
 mod apply;
 mod empty;
+mod foreign;
 mod raw;
 mod report;
 mod restore;

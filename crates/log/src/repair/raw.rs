@@ -23,6 +23,8 @@ pub(super) struct Raw {
     pub(super) bytes: u64,
     /// Some of it could not be read.
     pub(super) unreadable: bool,
+    /// What stands there was never appended here: it holds no batch.
+    pub(super) foreign: Vec<Range<u64>>,
     file: Option<Arc<dyn File>>,
     window: Vec<u8>,
     window_start: u64,
@@ -40,6 +42,7 @@ impl Raw {
             path,
             bytes,
             unreadable: file.is_none(),
+            foreign: Vec::new(),
             file,
             window: Vec::new(),
             window_start: 0,
@@ -70,6 +73,21 @@ impl Raw {
             && range.end <= self.bytes
             && holds_offsets(&header);
         (fits && self.checks(&header, range.start, range.end)).then_some(header)
+    }
+
+    /// A header at `position` whose batch would lie inside of the file, whatever its checksum and its
+    /// magic say, and the checksum that its bytes have.
+    pub(super) fn header_at(&mut self, position: u64) -> Option<(Header, u32)> {
+        let header = Header::read(self.read(position, HEADER_BYTES as u64))?;
+        let end = position + header.size_bytes() as u64;
+        let fits = header.length() >= LENGTH_MIN && end <= self.bytes && holds_offsets(&header);
+        let crc = fits.then(|| self.crc_of(position, end)).flatten()?;
+        Some((header, crc))
+    }
+
+    /// Whether what stands there is another log's.
+    pub(super) fn is_foreign(&self, position: u64) -> bool {
+        self.foreign.iter().any(|range| range.contains(&position))
     }
 
     /// Whether the file has no batch from here on: its end, or a length word of zero.
@@ -129,8 +147,12 @@ impl Raw {
         None
     }
 
-    /// Piece by piece: a length that is wrong must not take its size in memory.
     fn checks(&mut self, header: &Header, position: u64, end: u64) -> bool {
+        !self.is_foreign(position) && self.crc_of(position, end) == Some(header.crc())
+    }
+
+    /// Piece by piece: a length that is wrong must not take its size in memory.
+    fn crc_of(&mut self, position: u64, end: u64) -> Option<u32> {
         let mut crc = Crc32c::new();
         let mut at = position + CRC_START as u64;
         while at < end {
@@ -139,12 +161,12 @@ impl Raw {
                 .len()
                 .min(usize::try_from(end - at).unwrap_or(usize::MAX));
             if count == 0 {
-                return false;
+                return None;
             }
             crc.update(&piece[..count]);
             at += count as u64;
         }
-        crc.finish() == header.crc()
+        Some(crc.finish())
     }
 
     /// At least `least` bytes at `position`, fewer at the end of the file.

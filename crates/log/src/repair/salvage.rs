@@ -22,8 +22,13 @@ use super::{
     raw::{Raw, exchange},
 };
 use crate::{
-    checkpoint::PartitionCheckpoint, epochs::EpochList, index::SegmentIndex, io::Disk,
-    journal::Entry, producers::ProducerTable, segment::SEGMENT_BYTES_MAX,
+    checkpoint::{PartitionCheckpoint, PartitionKey},
+    epochs::EpochList,
+    index::SegmentIndex,
+    io::Disk,
+    journal::Entry,
+    producers::ProducerTable,
+    segment::{SEGMENT_BYTES_MAX, SegmentKey},
 };
 
 /// No leader epoch rises by as much: one that seems to is damaged.
@@ -32,6 +37,7 @@ const EPOCH_RISE_MAX: u32 = 1 << 20;
 /// One partition's log as it was found.
 #[derive(Debug)]
 pub(super) struct Found {
+    pub(super) log: PartitionKey,
     /// The files of the segments, by the offset in their names.
     pub(super) segments: BTreeMap<Offset, PathBuf>,
     /// The journal's, in log order.
@@ -142,6 +148,7 @@ impl Found {
             _ => on_disk,
         };
         let known_epochs = EpochList::decode(&checkpoint.epochs).unwrap_or_default();
+        self.mark_foreign(disk, &mut raws, &known_epochs);
         let known_producers = ProducerTable::decode(&checkpoint.producers).ok();
         let salvage = Salvage {
             found: self,
@@ -432,6 +439,7 @@ impl Salvage<'_> {
                     let position = self.taken_to;
                     let end = resumed.unwrap_or_else(|| raw.content_end(position));
                     let problem = match (raw.unreadable, end > position) {
+                        _ if raw.is_foreign(position) => "its batches are another log's",
                         (true, _) => "the disk cannot read it",
                         (_, true) => "no batch that checks",
                         (_, false) => "nothing is there",
@@ -505,11 +513,17 @@ impl Salvage<'_> {
             let bytes = self.out.producers.encode();
             self.out.snapshots.insert(base, bytes);
         }
+        let (topic_id, partition) = self.found.log;
+        let owner = SegmentKey {
+            topic_id,
+            partition,
+            base_offset: base,
+        };
         self.out.segments.push(Segment {
             base,
             parts: Vec::new(),
             bytes: 0,
-            index: SegmentIndex::new(base, self.found.index_interval_bytes),
+            index: SegmentIndex::new(owner, self.found.index_interval_bytes),
         });
     }
 

@@ -14,6 +14,7 @@ use crate::{
     index::IndexCounts,
     io::{Disk, OpenMode},
     names,
+    sums::HeaderSums,
 };
 
 /// One change of one file.
@@ -105,7 +106,7 @@ impl Files<'_> {
         let mut counts = IndexCounts::default();
         for segment in &mut log.segments {
             steps.extend(self.segment_step(segment));
-            segment.index.push_latest_time();
+            segment.index.complete();
             if Some(segment.base) == active {
                 counts = segment.index.counts();
             }
@@ -147,7 +148,7 @@ impl Files<'_> {
     pub(super) fn rebuild(&self, mut log: Salvaged) -> Planned {
         let mut steps = Vec::new();
         for segment in &mut log.segments {
-            segment.index.push_latest_time();
+            segment.index.complete();
             self.index_steps(segment, false, &mut steps);
         }
         self.snapshot_steps(&log, &mut steps);
@@ -197,16 +198,13 @@ impl Files<'_> {
     /// `None`: the file is as it is to be.
     fn segment_step(&self, segment: &Segment) -> Option<Step> {
         let path = self.folder.join(names::segment_file_name(segment.base));
-        let whole = [Part::File {
-            path: path.clone(),
-            range: 0..segment.bytes,
-        }];
-        let same = segment.parts == whole && length(self.disk, &path) == Some(segment.bytes);
+        let is_whole = self.is_whole(segment);
+        let same = is_whole && length(self.disk, &path) == Some(segment.bytes);
         let settled = self.unsettled_from.is_none_or(|from| segment.base < from);
         if same && settled {
             return None;
         }
-        let why = match same || segment.parts == whole {
+        let why = match is_whole {
             true => "what lies behind its records is cut off",
             false => "its records, and empty batches for those that are lost",
         };
@@ -225,17 +223,30 @@ impl Files<'_> {
         })
     }
 
+    /// Whether everything in it was taken from its own file, as it stands there.
+    fn is_whole(&self, segment: &Segment) -> bool {
+        let path = self.folder.join(names::segment_file_name(segment.base));
+        let range = 0..segment.bytes;
+        segment.parts == [Part::File { path, range }]
+    }
+
     fn index_steps(&self, segment: &Segment, changed: bool, steps: &mut Vec<Step>) {
         let index = self.folder.join(names::index_file_name(segment.base));
         let times = self.folder.join(names::time_index_file_name(segment.base));
-        let wrong = self.wrong.contains(&index) || self.wrong.contains(&times);
-        if !changed && !wrong {
+        let sums = self.folder.join(names::sums_file_name(segment.base));
+        let paths = [index, times, sums];
+        if !changed && !paths.iter().any(|path| self.wrong.contains(path)) {
             return;
         }
+        // Where blocks end is not the same in each file that is right.
+        let owner = segment.index.owner();
+        let is_whole = self.is_whole(segment)
+            && HeaderSums::load(self.disk, &self.folder, owner, segment.bytes)
+                .is_ok_and(|sums| sums.is_some());
         let encoded = segment.index.encode_from(IndexCounts::default());
-        let (offsets, timestamps) = encoded.into_bytes();
-        for (path, bytes) in [(index, offsets), (times, timestamps)] {
-            if !self.holds(&path, &bytes) {
+        for (at, (path, bytes)) in paths.into_iter().zip(encoded.into_bytes()).enumerate() {
+            let is_kept = at == 2 && is_whole && !self.wrong.contains(&path);
+            if !is_kept && !self.holds(&path, &bytes) {
                 steps.push(Step::write(path, bytes, "made anew from the batches"));
             }
         }
@@ -279,10 +290,11 @@ pub(super) fn snapshot_offset(path: &std::path::Path) -> Option<Offset> {
     name.strip_suffix(".snapshot")?.parse().ok().map(Offset)
 }
 
-fn companions(base: Offset) -> [String; 3] {
+fn companions(base: Offset) -> [String; 4] {
     [
         names::segment_file_name(base),
         names::index_file_name(base),
         names::time_index_file_name(base),
+        names::sums_file_name(base),
     ]
 }

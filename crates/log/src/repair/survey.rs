@@ -227,6 +227,7 @@ impl<'a> Survey<'a> {
             .as_ref()
             .map(|_| entry.cloned().unwrap_or_default());
         let found = Found {
+            log: target.key,
             segments: self.segments(target),
             entries: self.entries.get(&target.key).cloned().unwrap_or_default(),
             log_start: spec.map(|spec| spec.log_start),

@@ -23,6 +23,7 @@ pub(crate) use walk::{Expected, Source, WalkError, Walker};
 use crate::{
     index::{SegmentIndex, TimeEntry},
     io::{File, TailReader},
+    sums::Noted,
 };
 
 /// Positions and relative offsets are i32 in Kafka's index files; no segment goes past them.
@@ -60,6 +61,8 @@ pub(crate) struct OpenSegment {
     found_bytes: u64,
     /// Set by the first append after that. Until then the segment is read like a sealed one.
     tail: OnceLock<SharedTail>,
+    /// The sums of what was found.
+    noted: Arc<Noted>,
     pub(crate) index: RwLock<SegmentIndex>,
 }
 
@@ -76,6 +79,7 @@ impl OpenSegment {
             base_offset,
             found_bytes,
             tail: OnceLock::new(),
+            noted: Arc::new(Noted::new(index.sums())),
             index: RwLock::new(index),
         })
     }
@@ -89,6 +93,11 @@ impl OpenSegment {
     /// The bytes that were there when it was found or cut.
     pub(crate) fn found_bytes(&self) -> u64 {
         self.found_bytes
+    }
+
+    /// The sums of the batches that were there when it was found.
+    pub(crate) fn noted(&self) -> &Arc<Noted> {
+        &self.noted
     }
 
     /// The file and the reader, once something was appended.

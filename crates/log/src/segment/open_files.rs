@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use sapwood_model::{Offset, PartitionId, TopicId};
 
-use crate::{index::SegmentIndex, io::File};
+use crate::{index::SegmentIndex, io::File, sums::Noted};
 
 /// Memory for the indexes of sealed segments. A segment of 1 GiB with an entry for each 4 KiB takes
 /// about 5 MiB, one of large batches a hundredth of that.
@@ -28,6 +28,19 @@ pub(crate) struct SegmentHandle {
     pub(crate) file: Arc<dyn File>,
     /// `None` for an open segment, whose index is with the segment.
     pub(crate) index: Option<SegmentIndex>,
+    /// Its sums, of which it is known here which were checked since it was opened.
+    pub(crate) noted: Arc<Noted>,
+}
+
+impl SegmentHandle {
+    pub(crate) fn new(file: Arc<dyn File>, index: Option<SegmentIndex>) -> Arc<Self> {
+        let noted = index.as_ref().map(|index| Noted::new(index.sums()));
+        Arc::new(Self {
+            file,
+            index,
+            noted: Arc::new(noted.unwrap_or_default()),
+        })
+    }
 }
 
 /// Least recently used out first. Whoever holds a handle goes on reading from it. Only segments
@@ -112,5 +125,8 @@ impl Lru {
 }
 
 fn index_bytes(handle: &SegmentHandle) -> usize {
-    handle.index.as_ref().map_or(0, SegmentIndex::memory_bytes)
+    // The sums are there twice.
+    handle.index.as_ref().map_or(0, |index| {
+        index.memory_bytes() + index.sums().memory_bytes()
+    })
 }

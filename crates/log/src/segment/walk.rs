@@ -11,12 +11,13 @@ use std::{
 
 use bytes::Bytes;
 use sapwood_model::Offset;
-use sapwood_record::{Batch, HEADER_BYTES, Header};
+use sapwood_record::{Batch, CRC_START, HEADER_BYTES, Header, crc32c};
 
 use crate::{
     buffers::BufferPool,
     io::{File, TailReader},
     partition::ReadMode,
+    sums::{Block, Noted, with_crc},
 };
 
 /// Magic of the only batch version that is written.
@@ -36,12 +37,14 @@ pub(crate) enum Source {
     },
     /// Positional reads, below the end of the batches. Of a sealed segment it is known which offset
     /// they end with (exclusive). Where the file is mapped all the same, what is in memory is taken from
-    /// the mapping, without a copy.
+    /// the mapping, without a copy. Blocks that were noted are held against what was noted before
+    /// anything in them is believed.
     File {
         file: Arc<dyn File>,
         mapped: Option<Arc<dyn TailReader>>,
         end: u64,
         end_offset: Option<Offset>,
+        noted: Arc<Noted>,
     },
 }
 
@@ -124,6 +127,8 @@ pub(crate) struct Walker<'s> {
     end: u64,
     position: u64,
     expected: Expected,
+    /// Below it, the blocks from where the walk began on hold what was noted.
+    checked_to: u64,
     /// The batch before: where it starts, and its base offset.
     previous: Option<(u64, Offset)>,
     window: Bytes,
@@ -146,6 +151,7 @@ impl<'s> Walker<'s> {
             end: source.end(),
             position,
             expected,
+            checked_to: position,
             previous: None,
             window: Bytes::new(),
             window_start: position,
@@ -172,6 +178,7 @@ impl<'s> Walker<'s> {
             }
             return Err(self.damage("the segment ends inside of a batch's header".into()));
         }
+        self.check_noted()?;
         self.cover(self.position..self.position + HEADER_BYTES as u64)?;
         let start = self.in_window(self.position);
         let header = Header::read(&self.window[start..]).expect("the window covers the header");
@@ -200,6 +207,52 @@ impl<'s> Walker<'s> {
         Ok(self
             .window
             .slice(self.in_window(range.start)..self.in_window(range.end)))
+    }
+
+    /// Holds the block that the next batch is in against what was noted, unless it was done before.
+    fn check_noted(&mut self) -> Result<(), WalkError> {
+        let source = self.source;
+        let Source::File { noted, .. } = source else {
+            return Ok(());
+        };
+        if self.position < self.checked_to {
+            return Ok(());
+        }
+        let Some((number, block)) = noted.block_at(self.position) else {
+            self.checked_to = u64::MAX;
+            return Ok(());
+        };
+        self.checked_to = block.range.end;
+        if noted.is_checked(number) {
+            return Ok(());
+        }
+        let headers = block.range.start..block.range.start + block.header_bytes();
+        let window = self.window_start..self.window_start + self.window.len() as u64;
+        let bytes = if window.start <= headers.start && headers.end <= window.end {
+            self.window
+                .slice(self.in_window(headers.start)..self.in_window(headers.end))
+        } else if headers.start == self.position {
+            self.bytes(headers)?
+        } else {
+            match source.bytes(headers, self.mode) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Err(WalkError::Cold),
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(self.damage("the file is shorter than its batches".into()));
+                }
+                Err(e) => return Err(e.into()),
+            }
+        };
+        if !block.holds(&bytes) {
+            if self.mode == ReadMode::Resident {
+                return Err(WalkError::Cold); // finding out what is wrong has to wait for the disk
+            }
+            if let Some(error) = wrong_in(source, &block, self.expected) {
+                return Err(error);
+            }
+        }
+        noted.set_checked(number);
+        Ok(())
     }
 
     /// Makes the window hold at least this range, which is below the end.
@@ -299,4 +352,60 @@ impl<'s> Walker<'s> {
             problem,
         }
     }
+}
+
+/// Why a block's headers do not have the sum that was noted, and where. `None`: all that is wrong is the
+/// checksum of batches that are the right ones, which is for whoever reads them to find.
+fn wrong_in(source: &Source, block: &Block, asked: Expected) -> Option<WalkError> {
+    let Range { start, end } = block.range;
+    let mode = ReadMode::Blocking;
+    let mut expected = None;
+    let mut asked = match asked {
+        Expected::Base(offset) | Expected::Last(offset) => offset,
+    };
+    let mut headers = Vec::new();
+    let mut damaged: Option<(u64, Offset, String)> = None;
+    let mut at = start;
+    while at < end {
+        let head = source.bytes(at..end.min(at + HEADER_BYTES as u64), mode);
+        let header = head.ok().flatten().and_then(|bytes| Header::read(&bytes));
+        let sound = header.filter(|header| {
+            let base = header.base_offset();
+            header.size_bytes() as u64 <= end - at
+                && header.size_bytes() >= HEADER_BYTES
+                && header.is_placed()
+                && expected.is_none_or(|expected| base == expected)
+        });
+        let bytes = sound.map(|header| source.bytes(at..at + header.size_bytes() as u64, mode));
+        let (Some(mut header), Some(Ok(Some(bytes)))) = (sound, bytes) else {
+            let (at, offset, problem) = damaged.unwrap_or((
+                at,
+                expected.unwrap_or(asked),
+                "no batch that follows the one before it is there".to_owned(),
+            ));
+            return Some(WalkError::Damage {
+                position: at,
+                expected: offset,
+                problem,
+            });
+        };
+        let base = header.base_offset();
+        asked = asked.min(base);
+        if let Err(error) = Batch::split(bytes.clone()).and_then(|batch| batch.verify_crc()) {
+            damaged.get_or_insert((at, base, error.to_string()));
+            header = with_crc(&header, crc32c(&[&bytes[CRC_START..]]));
+        }
+        expected = Some(header.next_offset());
+        at += header.size_bytes() as u64;
+        headers.push(header);
+    }
+    if block.is_sum_of(&headers) {
+        return None;
+    }
+    let (position, expected, problem) = damaged.unwrap_or((start, asked, block.describe()));
+    Some(WalkError::Damage {
+        position,
+        expected,
+        problem,
+    })
 }

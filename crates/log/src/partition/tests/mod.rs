@@ -197,7 +197,11 @@ impl Fixture {
                 .join(names::segment_file_name(base_offset));
             let index = (base_offset == cut.segment).then(|| {
                 let segment = crate::index::IndexedSegment {
-                    base_offset,
+                    owner: SegmentKey {
+                        topic_id: self.partition.spec.topic_id,
+                        partition: self.partition.spec.partition,
+                        base_offset,
+                    },
                     end_offset: cut.end,
                     bytes: cut.position,
                     interval_bytes: self.config.index_interval_bytes,
@@ -205,6 +209,7 @@ impl Fixture {
                 let counts = IndexCounts {
                     offsets: cut.index_entries,
                     times: cut.time_index_entries,
+                    ..IndexCounts::default()
                 };
                 SegmentIndex::load(disk, self.folder.path(), &segment, counts)
                     .unwrap()

@@ -308,7 +308,7 @@ fn a_cut_says_what_is_synced_and_its_indexes_can_be_loaded() {
         assert!(!fixture.partition.is_dirty());
         assert_eq!(fixture.partition.stats().unflushed_bytes, 0);
         let segment = crate::index::IndexedSegment {
-            base_offset: cut.segment,
+            owner: fixture.partition.key(cut.segment),
             end_offset: cut.end,
             bytes: cut.position,
             interval_bytes: 300,
@@ -316,6 +316,7 @@ fn a_cut_says_what_is_synced_and_its_indexes_can_be_loaded() {
         let counts = IndexCounts {
             offsets: cut.index_entries,
             times: cut.time_index_entries,
+            ..IndexCounts::default()
         };
         let disk = &*fixture.environment.disk;
         let loaded = SegmentIndex::load(disk, fixture.folder.path(), &segment, counts);
@@ -368,7 +369,7 @@ fn a_cut_whose_indexes_found_no_space_can_be_tried_again() {
     let index = fs::read(fixture.path("00000000000000000000.index")).unwrap();
     assert_eq!(index.len() as u64, 8 * cut.index_entries);
     assert!(cut.index_entries > 0);
-    assert_eq!(cut.files().len(), 3);
+    assert_eq!(cut.files().len(), 4, "the segment, two indexes, the sums");
 }
 
 #[test]
