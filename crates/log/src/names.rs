@@ -1,6 +1,6 @@
 //! The names of files in a partition's folder: Kafka's own, and `.sums`.
 
-use sapwood_model::{Offset, PartitionId, TopicId, TopicName};
+use sapwood_model::{LeaderEpoch, Offset, PartitionId, TopicId, TopicName};
 
 /// Where the topic's id is kept in a partition's folder.
 pub(crate) const METADATA_FILE: &str = "partition.metadata";
@@ -70,12 +70,20 @@ pub(crate) struct Metadata {
     pub(crate) topic_id: TopicId,
     /// `None` in a file that Kafka wrote: it knows the topic alone.
     pub(crate) partition: Option<PartitionId>,
+    /// The leader epoch that the partition began with, if the file says so.
+    pub(crate) epoch: Option<LeaderEpoch>,
 }
 
-/// The text of `partition.metadata`: Kafka's two lines, and one that Kafka does not read, so that the
-/// folders of one topic cannot be taken for each other.
-pub(crate) fn metadata_text(topic: TopicId, partition: PartitionId) -> String {
-    format!("version: 0\ntopic_id: {topic}\npartition: {partition}\n")
+/// The text of `partition.metadata`: Kafka's two lines, and two that Kafka does not read: so that the
+/// folders of one topic cannot be taken for each other, and so that the first epoch is known before
+/// there is a checkpoint.
+pub(crate) fn metadata_text(
+    topic: TopicId,
+    partition: PartitionId,
+    epoch: Option<LeaderEpoch>,
+) -> String {
+    let epoch = epoch.map_or_else(String::new, |epoch| format!("first_epoch: {epoch}\n"));
+    format!("version: 0\ntopic_id: {topic}\npartition: {partition}\n{epoch}")
 }
 
 /// What the text of `partition.metadata` says; `None` when the text is not of that form.
@@ -89,9 +97,16 @@ pub(crate) fn parse_metadata(text: &str) -> Option<Metadata> {
         None => None,
         Some(line) => Some(PartitionId(line.strip_prefix("partition: ")?.parse().ok()?)),
     };
+    let epoch = match lines.next() {
+        None => None,
+        Some(line) => Some(LeaderEpoch(
+            line.strip_prefix("first_epoch: ")?.parse().ok()?,
+        )),
+    };
     let metadata = Metadata {
         topic_id,
         partition,
+        epoch,
     };
     lines.next().is_none().then_some(metadata)
 }
@@ -140,9 +155,14 @@ mod tests {
         let metadata = |partition| Metadata {
             topic_id: id,
             partition,
+            epoch: None,
         };
-        let ours = metadata_text(id, PartitionId(7));
+        let ours = metadata_text(id, PartitionId(7), None);
         assert_eq!(parse_metadata(&ours), Some(metadata(Some(PartitionId(7)))));
+        let whole = metadata_text(id, PartitionId(7), Some(LeaderEpoch(9)));
+        let epoch = parse_metadata(&whole).and_then(|metadata| metadata.epoch);
+        assert_eq!(epoch, Some(LeaderEpoch(9)));
+        assert_eq!(parse_metadata(&format!("{whole}first_epoch: 9\n")), None);
         let kafkas = format!("version: 0\ntopic_id: {id}\n");
         assert_eq!(parse_metadata(&kafkas), Some(metadata(None)));
         assert_eq!(parse_metadata(&format!("{kafkas}partition: \n")), None);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // clippy knows test functions, not their helpers
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -234,10 +235,13 @@ fn a_clean_stop_is_opened_without_a_scan_and_without_a_new_epoch() {
     let dir = TempDir::new().unwrap();
     let specs = [spec(1, Durability::Fsync), spec(2, Durability::Os)];
     let (store, _) = open(dir.path(), "a", &[]);
+    let mut epochs = HashMap::new();
     for spec in &specs {
         let partition = store.create_partition(spec.clone()).unwrap();
         fill(&partition, 0..100);
+        epochs.insert(spec.topic_id, partition.leader_epoch().0);
     }
+    assert_ne!(epochs[&specs[0].topic_id], epochs[&specs[1].topic_id]);
     store.close().unwrap();
     drop(store);
     for boot in ["a", "b"] {
@@ -247,7 +251,11 @@ fn a_clean_stop_is_opened_without_a_scan_and_without_a_new_epoch() {
         for spec in &specs {
             let partition = store.partition(spec.topic_id, spec.partition).unwrap();
             assert_eq!(values(&partition), numbered(0..100));
-            assert_eq!(partition.leader_epoch().0, 0);
+            assert_eq!(
+                partition.leader_epoch().0,
+                epochs[&spec.topic_id],
+                "each has its own"
+            );
         }
         store.close().unwrap();
     }

@@ -30,7 +30,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use sapwood_model::{DirectoryId, PartitionId, TopicId};
+use sapwood_model::{DirectoryId, LeaderEpoch, PartitionId, TopicId};
 
 use self::{
     partition::{Circumstances, Known},
@@ -162,6 +162,8 @@ struct Folder {
     partition: PartitionId,
     path: PathBuf,
     topic_id: Option<TopicId>,
+    /// The leader epoch that the partition began with.
+    first_epoch: Option<LeaderEpoch>,
 }
 
 impl Inspection<'_> {
@@ -179,6 +181,7 @@ impl Inspection<'_> {
         let scan = self.look_at_journal(checkpoint.as_ref());
         // Without a checkpoint nobody knows what was stopped cleanly.
         let clean_stop = self.report.clean_stop && checkpoint.is_some();
+        let is_lost = checkpoint.is_none();
         let checkpoint = checkpoint.unwrap_or_default();
         let scan = scan.as_ref().filter(|_| !self.report.clean_stop);
         let findings = &mut self.report.findings;
@@ -208,6 +211,7 @@ impl Inspection<'_> {
             partition,
             path,
             topic_id,
+            first_epoch,
         } in folders
         {
             let entry = topic_id.and_then(|id| checkpoint.partitions.get(&(id, partition)));
@@ -218,6 +222,7 @@ impl Inspection<'_> {
                 folder: path,
                 topic_id,
                 checkpoint: entry.cloned(),
+                first_epoch: first_epoch.filter(|_| !is_lost),
                 checkpoint_path: self.root.join(CHECKPOINT),
                 same_boot: self.options.boot_id == Some(boot_id),
             };
@@ -247,6 +252,7 @@ impl Inspection<'_> {
                 continue;
             };
             let metadata = path.join(names::METADATA_FILE);
+            let mut first_epoch = None;
             let topic_id = match read_metadata(self.disk, &metadata) {
                 Ok(Some(found)) => {
                     let other = found
@@ -256,6 +262,7 @@ impl Inspection<'_> {
                         let problem = format!("it is that of partition {other}");
                         self.push(Severity::Damage, metadata, problem);
                     }
+                    first_epoch = found.epoch;
                     Some(found.topic_id)
                 }
                 Ok(None) => {
@@ -277,6 +284,7 @@ impl Inspection<'_> {
                 partition,
                 path,
                 topic_id,
+                first_epoch,
             });
         }
         folders.sort_by(|one, two| (&one.topic, one.partition).cmp(&(&two.topic, two.partition)));

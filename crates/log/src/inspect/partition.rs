@@ -52,6 +52,8 @@ pub(super) struct Known {
     pub(super) folder: PathBuf,
     pub(super) topic_id: Option<sapwood_model::TopicId>,
     pub(super) checkpoint: Option<PartitionCheckpoint>,
+    /// The leader epoch that it began with; `None` also where a lost checkpoint may have known more.
+    pub(super) first_epoch: Option<LeaderEpoch>,
     pub(super) checkpoint_path: PathBuf,
     /// The kernel was not restarted since the checkpoint's part was taken.
     pub(super) same_boot: bool,
@@ -300,6 +302,11 @@ impl Inspection<'_> {
             self.judge(&mut segment, &walk, &stop, next);
         }
         let covered = whole && (complete || walk.offset >= checkpoint_end);
+        let is_damaged = |finding: &Finding| finding.severity == Severity::Damage;
+        if self.findings.iter().any(is_damaged) {
+            // Where the batches end is not known: it is no wonder that the sums end elsewhere.
+            indexes.forgive_sums();
+        }
         for (name, position, problem) in indexes.finish(covered) {
             let file = self.known.folder.join(name);
             self.push(Severity::Rebuildable, file, Some(position), None, problem);
@@ -523,7 +530,9 @@ impl Inspection<'_> {
     /// in it. Not known of a torn end, nor without a checkpoint.
     fn epoch_max(&self) -> Option<LeaderEpoch> {
         let known = self.known.checkpoint.as_ref();
-        known.map(|checkpoint| checkpoint.leader_epoch)
+        known
+            .map(|checkpoint| checkpoint.leader_epoch)
+            .max(self.known.first_epoch)
     }
 
     fn index_extent(&self, base: Offset) -> Extent {

@@ -22,7 +22,12 @@ const COPY_BYTES: u64 = 1 << 20;
 
 impl Replay {
     /// Cuts, writes again, and hands over.
-    pub(super) fn finish(&mut self, disk: &dyn Disk, mut rebuilt: Rebuilt) -> io::Result<Settled> {
+    pub(super) fn finish(
+        &mut self,
+        disk: &dyn Disk,
+        mut rebuilt: Rebuilt,
+        epoch: LeaderEpoch,
+    ) -> io::Result<Settled> {
         let start = self.start();
         let mut touched = Vec::new();
         for (base, range) in &rebuilt.kept {
@@ -95,7 +100,6 @@ impl Replay {
         }
         self.write_snapshots(disk, &rebuilt.snapshots, &mut touched)?;
         // The new epoch begins where the log ends: a client that tracks epochs sees what was cut.
-        let epoch = LeaderEpoch(rebuilt.epoch.max(self.checkpoint.leader_epoch).0 + 1);
         rebuilt.epochs.truncate(end.offset);
         rebuilt.epochs.push(epoch, end.offset);
         rebuilt.epochs.trim(self.spec.log_start);

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sapwood_model::LeaderEpoch;
 use tracing::{error, info};
 
 use crate::{
@@ -23,14 +24,22 @@ pub(crate) const NEW_SUFFIX: &str = ".new";
 pub(crate) const DELETE_SUFFIX: &str = "-delete";
 const METADATA_BYTES_MAX: usize = 4096;
 
+/// What the folders say about known partitions.
+#[derive(Debug, Default)]
+pub(super) struct Swept {
+    /// What is wrong with a folder, by its name.
+    pub(super) problems: HashMap<String, String>,
+    /// The leader epoch that a partition began with, by the folder's name.
+    pub(super) epochs: HashMap<String, LeaderEpoch>,
+}
+
 /// Finishes deletions, removes what was left half made, and sets folders aside that no topic
-/// accounts for. Returns what is wrong with the folders of known partitions, by folder name.
-/// Nothing with a known partition's name is ever removed.
+/// accounts for. Nothing with a known partition's name is ever removed.
 pub(super) fn sweep(
     environment: &Environment,
     root: &Path,
     known: &Known,
-) -> Result<HashMap<String, String>, OpenError> {
+) -> Result<Swept, OpenError> {
     let disk = &*environment.disk;
     let topics = root.join(TOPICS);
     let expected: HashMap<String, PartitionKey> = known
@@ -39,6 +48,7 @@ pub(super) fn sweep(
         .map(|spec| (folder_of(spec), (spec.topic_id, spec.partition)))
         .collect();
     let mut problems = HashMap::new();
+    let mut epochs = HashMap::new();
     let mut deleted = Vec::new();
     for entry in disk.read_dir(&topics).map_err(OpenError::io(&topics))? {
         let path = topics.join(&entry.name);
@@ -64,6 +74,8 @@ pub(super) fn sweep(
                 if let Some(number) = number.filter(|number| number != expected) {
                     let problem = format!("it is the folder of partition {number}");
                     problems.insert(entry.name, problem);
+                } else if let Some(epoch) = metadata.and_then(|metadata| metadata.epoch) {
+                    epochs.insert(entry.name, epoch);
                 }
             }
             (Some(found), _) if known.deleted.contains(&found) => {
@@ -97,14 +109,16 @@ pub(super) fn sweep(
     for folder in &deleted {
         remove_tree(disk, folder).map_err(OpenError::io(folder))?;
     }
-    Ok(problems)
+    Ok(Swept { problems, epochs })
 }
 
-/// Makes a partition's folder under a temporary name, which [`publish`] changes into its own.
+/// Makes a partition's folder under a temporary name, which [`publish`] changes into its own. `epoch`: the
+/// leader epoch that it begins with.
 pub(crate) fn make(
     disk: &dyn Disk,
     topics: &Path,
     spec: &PartitionSpec,
+    epoch: LeaderEpoch,
     sync: bool,
 ) -> io::Result<()> {
     let temporary = topics.join(format!("{}{NEW_SUFFIX}", folder_of(spec)));
@@ -116,10 +130,8 @@ pub(crate) fn make(
         made => made?,
     }
     let metadata = disk.open(&temporary.join(names::METADATA_FILE), OpenMode::CreateNew)?;
-    metadata.write_at(
-        &[names::metadata_text(spec.topic_id, spec.partition).as_bytes()],
-        0,
-    )?;
+    let text = names::metadata_text(spec.topic_id, spec.partition, Some(epoch));
+    metadata.write_at(&[text.as_bytes()], 0)?;
     if sync {
         metadata.sync_data()?;
         disk.sync_dir(&temporary)?;

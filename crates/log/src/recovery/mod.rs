@@ -20,7 +20,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
 };
 
-use sapwood_model::{DirectoryId, Offset, PartitionId, TopicId, TopicName};
+use sapwood_model::{DirectoryId, LeaderEpoch, Offset, PartitionId, TopicId, TopicName};
 
 pub(crate) use folders::{DELETE_SUFFIX, NEW_SUFFIX, folder_of, make, publish, remove_tree};
 use replay::{Circumstances, Replay, Settled};
@@ -53,6 +53,8 @@ pub(crate) struct Input<'a> {
 pub(crate) struct Outcome {
     pub(crate) partitions: Vec<Recovered>,
     pub(crate) scan: Scan,
+    /// No partition has this leader epoch or a higher one.
+    pub(crate) next_epoch: LeaderEpoch,
     pub(crate) report: RecoveryReport,
 }
 
@@ -105,9 +107,10 @@ pub(crate) fn recover(input: &Input<'_>) -> Result<Outcome, OpenError> {
         marker::remove(input.environment, input.root).map_err(OpenError::io(input.root))?;
         unlisted = renew::renew(input)?;
     }
-    let mut problems = folders::sweep(input.environment, input.root, input.known)?;
-    problems.extend(unlisted);
-    let mut replays = begin(input, problems)?;
+    let mut swept = folders::sweep(input.environment, input.root, input.known)?;
+    swept.problems.extend(unlisted);
+    let mut next_epoch = next_epoch(input.checkpoint, &swept);
+    let mut replays = begin(input, swept)?;
     let from = (!input.clean).then_some(input.checkpoint.first_round);
     let generation = input.checkpoint.generation;
     let mut scan = journal::scan(disk, &journal_folder, input.directory, from, generation)
@@ -136,7 +139,9 @@ pub(crate) fn recover(input: &Input<'_>) -> Result<Outcome, OpenError> {
             same_boot: *boot_id == input.options.boot_id,
             batch_bytes_max: input.options.fsync_batch_bytes_max().max(1 << 20),
             damaged_below,
+            next_epoch,
         };
+        next_epoch.0 += 1;
         let folder = input.root.join(TOPICS).join(folder_of(&replay.spec));
         let outline = replay.outline();
         let settled = match input.clean {
@@ -174,13 +179,23 @@ pub(crate) fn recover(input: &Input<'_>) -> Result<Outcome, OpenError> {
     Ok(Outcome {
         partitions,
         scan,
+        next_epoch,
         report,
     })
 }
 
+/// No two partitions ever share a leader epoch, and none gets one again: so a batch behind the
+/// checkpoint, where nothing else tells whose it is, can only be of the log whose epoch it carries.
+fn next_epoch(checkpoint: &Checkpoint, swept: &folders::Swept) -> LeaderEpoch {
+    let entries = checkpoint.partitions.values();
+    let checkpointed = entries.map(|entry| entry.leader_epoch);
+    let last = checkpointed.chain(swept.epochs.values().copied()).max();
+    last.map_or(LeaderEpoch(0), |last| LeaderEpoch(last.0 + 1))
+}
+
 fn begin(
     input: &Input<'_>,
-    mut problems: HashMap<String, String>,
+    mut swept: folders::Swept,
 ) -> Result<BTreeMap<PartitionKey, Replay>, OpenError> {
     let disk = &*input.environment.disk;
     let topics = input.root.join(TOPICS);
@@ -200,13 +215,18 @@ fn begin(
         let folder = topics.join(&name);
         if !there.contains(&name) {
             // A crash came between the catalog's record and the folder, or took the folder's name.
-            make(disk, &topics, spec, true)
+            // Nothing was appended to it.
+            make(disk, &topics, spec, LeaderEpoch(0), true)
                 .and_then(|()| publish(disk, input.root, spec))
                 .map_err(OpenError::io(&folder))?;
         }
         let key = (spec.topic_id, spec.partition);
         let checkpoint = input.checkpoint.partitions.get(&key).cloned();
-        let problem = problems.remove(&name);
+        let mut checkpoint = checkpoint.unwrap_or_default();
+        // No checkpoint has seen it yet, or none of its batches.
+        let first_epoch = swept.epochs.get(&name).copied().unwrap_or_default();
+        checkpoint.leader_epoch = checkpoint.leader_epoch.max(first_epoch);
+        let problem = swept.problems.remove(&name);
         let begin = |problem| {
             let (spec, folder, checkpoint) = (spec.clone(), folder.clone(), checkpoint.clone());
             Replay::begin(disk, spec, folder, checkpoint, problem)

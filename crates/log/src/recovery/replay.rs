@@ -26,7 +26,8 @@ use crate::{
 pub(super) struct Replay {
     pub(super) spec: PartitionSpec,
     pub(super) folder: PathBuf,
-    /// Where its segments are known to be safe; all zero for one that no checkpoint covers.
+    /// Where its segments are known to be safe; all zero, but for the epoch that it began with, for one
+    /// that no checkpoint covers.
     pub(super) checkpoint: PartitionCheckpoint,
     pub(super) segments: BTreeMap<Offset, SegmentOnDisk>,
     /// The journal's entries above the checkpoint, in log order. Their bytes are written already.
@@ -61,6 +62,8 @@ pub(super) struct Circumstances {
     pub(super) batch_bytes_max: u64,
     /// After this round the journal has no damage; 0 when it has none at all.
     pub(super) damaged_below: u64,
+    /// Above that of every partition, and this one's from now on.
+    pub(super) next_epoch: LeaderEpoch,
 }
 
 /// A partition that was recovered, or is offline.
@@ -80,10 +83,9 @@ impl Replay {
         disk: &dyn Disk,
         spec: PartitionSpec,
         folder: PathBuf,
-        checkpoint: Option<PartitionCheckpoint>,
+        checkpoint: PartitionCheckpoint,
         problem: Option<String>,
     ) -> io::Result<Self> {
-        let checkpoint = checkpoint.unwrap_or_default();
         let mut replay = Self {
             spec,
             folder,
@@ -229,7 +231,7 @@ impl Replay {
             Ok(Err(reason)) => return Ok(self.offline(reason)),
             Err(error) => return self.unreadable(error),
         };
-        let settled = self.finish(disk, rebuilt);
+        let settled = self.finish(disk, rebuilt, now.next_epoch);
         settled.or_else(|error| self.unreadable(error))
     }
 

@@ -88,7 +88,6 @@ pub(super) struct Files<'a> {
     pub(super) unsettled_from: Option<Offset>,
     /// Behind this offset, nobody has looked at snapshots.
     pub(super) unchecked_from: Option<Offset>,
-    pub(super) checkpoint: Option<PartitionCheckpoint>,
 }
 
 /// The steps of one partition, what to tell about them, and its entry in the next checkpoint.
@@ -100,7 +99,7 @@ pub(super) struct Planned {
 
 impl Files<'_> {
     /// Everything: segments, indexes, and an entry of the checkpoint that ends with the log.
-    pub(super) fn settle(&self, mut log: Salvaged, boot_id: &str) -> Planned {
+    pub(super) fn settle(&self, mut log: Salvaged, epoch: LeaderEpoch, boot_id: &str) -> Planned {
         let mut steps = Vec::new();
         let active = log.segments.last().map(|last| last.base);
         let mut counts = IndexCounts::default();
@@ -123,9 +122,7 @@ impl Files<'_> {
             }
         }
         self.snapshot_steps(&log, &mut steps);
-        let before = self.checkpoint.clone().unwrap_or_default();
         // Clients that track epochs see that something may have changed.
-        let epoch = LeaderEpoch(log.epoch.max(before.leader_epoch).0 + 1);
         log.epochs.truncate(log.end);
         log.epochs.push(epoch, log.end);
         let last = log.segments.last();

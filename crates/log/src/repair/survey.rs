@@ -2,11 +2,12 @@
 //! partitions they concern.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use sapwood_model::{DirectoryId, Offset, PartitionId, TopicId};
+use sapwood_model::{DirectoryId, LeaderEpoch, Offset, PartitionId, TopicId};
 
 use super::{
     Options, is_newer,
@@ -62,6 +63,8 @@ pub(super) struct Survey<'a> {
     /// Files of entries that cannot be read, and whose they are.
     pub(super) bad_aside: BTreeSet<PathBuf>,
     unsound: BTreeSet<PartitionKey>,
+    /// The highest leader epoch of any partition so far.
+    last_epoch: Cell<LeaderEpoch>,
 }
 
 impl<'a> Survey<'a> {
@@ -88,8 +91,15 @@ impl<'a> Survey<'a> {
             entries: BTreeMap::new(),
             bad_aside: BTreeSet::new(),
             unsound: BTreeSet::new(),
+            last_epoch: Cell::default(),
             report,
         };
+        let entries = survey
+            .checkpoint
+            .iter()
+            .flat_map(|known| known.partitions.values());
+        let epochs = entries.map(|entry| entry.leader_epoch);
+        survey.last_epoch.set(epochs.max().unwrap_or_default());
         survey.read_journal(id)?;
         Ok(survey)
     }
@@ -255,7 +265,6 @@ impl<'a> Survey<'a> {
             wrong,
             unsettled_from,
             unchecked_from,
-            checkpoint: checkpoint.clone(),
         };
         if !target.has_metadata && target.is_there && !salvaged.segments.is_empty() {
             let at = checkpoint.map(|entry| (entry.segment, entry.position));
@@ -269,7 +278,13 @@ impl<'a> Survey<'a> {
         }
         let mut planned = match depth {
             Depth::Sealed => files.rebuild(salvaged),
-            Depth::Whole => files.settle(salvaged, self.boot_id()),
+            Depth::Whole => {
+                // No two partitions share one.
+                let last = salvaged.epoch.max(self.last_epoch.get());
+                let epoch = LeaderEpoch(last.0 + 1);
+                self.last_epoch.set(epoch);
+                files.settle(salvaged, epoch, self.boot_id())
+            }
         };
         self.add_folder(target, &mut planned);
         Ok((!planned.steps.is_empty() || planned.entry.is_some()).then_some(planned))
@@ -302,7 +317,7 @@ impl<'a> Survey<'a> {
                 why: "the catalog and the checkpoint know the partition".into(),
             });
         }
-        let text = names::metadata_text(target.key.0, target.key.1).into_bytes();
+        let text = names::metadata_text(target.key.0, target.key.1, None).into_bytes();
         let path = target.folder.join(names::METADATA_FILE);
         steps.push(Step::write(path, text, "the topic's id, from the catalog"));
         let actions = steps.iter().map(|step| step.action(self.disk));

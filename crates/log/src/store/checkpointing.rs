@@ -373,7 +373,7 @@ impl Inner {
 /// For a partition that went offline before any checkpoint knew it: everything is to be found out by the
 /// next recovery. The boot is the last checkpoint's: it may be this start that could not recover what an
 /// earlier boot wrote, and the tail that a power cut tore would pass for damage in this one. Its batches are
-/// of epoch 0, also when a recovery had raised its epoch before it failed.
+/// of the epoch that it began with, also when a recovery had raised its epoch before it failed.
 fn unknown_entry(last: &Checkpoint) -> PartitionCheckpoint {
     PartitionCheckpoint {
         boot_id: last.boot_id.clone(),

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -61,6 +61,8 @@ pub(crate) struct Inner {
     pub(super) forgotten: Mutex<Vec<TopicId>>,
     pub(super) ballast: Ballast,
     pub(super) failed: OnceLock<Arc<str>>,
+    /// The leader epoch of the next partition that is made: no two share one.
+    pub(super) next_epoch: AtomicU32,
     /// Held while a folder is synced and its failure is noted: the next sync of the folder would
     /// succeed, and must not come before that.
     pub(super) folder_syncs: Mutex<()>,

@@ -19,7 +19,10 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     path::PathBuf,
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -181,6 +184,7 @@ impl Store {
             forgotten: Mutex::default(),
             ballast,
             failed: OnceLock::new(),
+            next_epoch: AtomicU32::new(outcome.next_epoch.0),
             folder_syncs: Mutex::new(()),
             lacking: AtomicU64::new(0),
             metrics: StoreMetrics::default(),
@@ -234,21 +238,24 @@ impl Store {
         inner.refuse_if_read_only()?;
         let (disk, topics) = (inner.disk(), inner.dir.path().join(TOPICS));
         let each = specs.len() <= FOLDER_SYNCS_MAX;
+        let next_epoch = || LeaderEpoch(inner.next_epoch.fetch_add(1, Relaxed));
+        let specs: Vec<(PartitionSpec, LeaderEpoch)> =
+            specs.into_iter().map(|spec| (spec, next_epoch())).collect();
         let made = inner.relieved(&mut || {
-            for spec in &specs {
-                recovery::make(disk, &topics, spec, each)?;
+            for (spec, epoch) in &specs {
+                recovery::make(disk, &topics, spec, *epoch, each)?;
             }
             if !each {
                 disk.sync_filesystem(&topics)?;
             }
-            for spec in &specs {
+            for (spec, _) in &specs {
                 recovery::publish(disk, inner.dir.path(), spec)?;
             }
             disk.sync_dir(&topics)
         });
         made.map_err(|e| inner.failure(&topics, "make a partition in", e))?;
         let mut partitions = Vec::with_capacity(specs.len());
-        for spec in specs {
+        for (spec, leader_epoch) in specs {
             let key = (spec.topic_id, spec.partition);
             let partition = inner.assemble(PartitionParts {
                 folder: topics.join(recovery::folder_of(&spec)),
@@ -258,7 +265,7 @@ impl Store {
                     index: None,
                 }],
                 log_end: spec.log_start,
-                leader_epoch: LeaderEpoch(0),
+                leader_epoch,
                 epochs: EpochList::default(),
                 producers: ProducerTable::default(),
                 spec,

@@ -17,7 +17,10 @@ use sapwood_log::io::{DirEntry, Disk, File, OpenMode, Space, TailKind, TailReade
 
 /// The second thread is given this long to finish before the first goes on: it may be waiting for a lock
 /// that the first one holds. What it does when is then up to the two of them, as in real life.
-const TURN: Duration = Duration::from_millis(30);
+pub(crate) const MAY_WAIT: Duration = Duration::from_millis(30);
+
+/// For one that takes no lock: it comes to its end, however busy the machine is.
+pub(crate) const NEVER_WAITS: Duration = Duration::from_secs(20);
 
 type Act = Box<dyn FnOnce() + Send>;
 
@@ -30,7 +33,7 @@ pub(crate) struct Turn {
 #[derive(Default)]
 struct State {
     /// Events still to pass, and what then happens.
-    armed: Option<(u64, Act)>,
+    armed: Option<(u64, Act, Duration)>,
     events: u64,
     acting: Option<JoinHandle<()>>,
 }
@@ -42,10 +45,10 @@ impl fmt::Debug for Turn {
 }
 
 impl Turn {
-    /// Lets another thread do `act` just before the event number `at` from now on.
-    pub(crate) fn arm(&self, at: u64, act: Act) {
+    /// Lets another thread do `act` just before the event number `at` from now on, and gives it `patience`.
+    pub(crate) fn arm(&self, at: u64, patience: Duration, act: Act) {
         let mut state = self.state.lock();
-        state.armed = Some((at, act));
+        state.armed = Some((at, act, patience));
         state.events = 0;
     }
 
@@ -67,10 +70,10 @@ impl Turn {
         let mut state = self.state.lock();
         let number = state.events;
         state.events += 1;
-        if state.armed.as_ref().is_none_or(|(at, _)| *at != number) {
+        if state.armed.as_ref().is_none_or(|(at, ..)| *at != number) {
             return;
         }
-        let Some((_, act)) = state.armed.take() else {
+        let Some((_, act, patience)) = state.armed.take() else {
             return;
         };
         let (done, finished) = mpsc::channel();
@@ -80,7 +83,7 @@ impl Turn {
             let _ = done.send(());
         }));
         drop(state);
-        match finished.recv_timeout(TURN) {
+        match finished.recv_timeout(patience) {
             // A panic of the other thread comes out when it is joined.
             Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
         }

@@ -23,7 +23,7 @@ use sapwood_model::{Durability, Offset, PartitionId, Timestamp, TopicId, TopicNa
 use sapwood_record::{Batch, BatchBuilder, Codec, RecordInput, batches};
 use sapwood_sim::{Capture, Machine, Rng, SimDisk};
 
-use disk::{SharedDisk, Turn};
+use disk::{MAY_WAIT, SharedDisk, Turn};
 use promises::{Key, Moment, Owed, Promises, Watch};
 
 const DATA: &str = "/data";
@@ -287,7 +287,11 @@ fn run(seed: u64, first: Work, second: Work, at: u64, all: bool) -> (bool, u64, 
     machine.disk.capture(Some(Capture::Syncs));
     let other = shared.clone();
     let mut others = Rng::new(seed ^ 0x0DD);
-    turn.arm(at, Box::new(move || other.act(second, &mut others)));
+    turn.arm(
+        at,
+        MAY_WAIT,
+        Box::new(move || other.act(second, &mut others)),
+    );
     shared.act(first, &mut rng);
     let (came, _) = turn.end();
     if first != Work::Close {

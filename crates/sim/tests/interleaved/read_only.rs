@@ -6,7 +6,9 @@ use std::{path::Path, sync::Arc};
 use sapwood_log::{DataDir, Known, Progress, Store, StoreError, io::Environment};
 use sapwood_sim::{Machine, Rng};
 
-use crate::{DATA, Shared, SharedDisk, Turn, Work, options, promises::Promises, specs};
+use crate::{
+    DATA, Shared, SharedDisk, Turn, Work, disk::NEVER_WAITS, options, promises::Promises, specs,
+};
 
 /// What replaces the checkpoint file once it was decided.
 const LAST_EVENTS: u64 = 4;
@@ -51,6 +53,7 @@ fn no_checkpoint_is_written_once_the_directory_is_read_only() {
         let other = Arc::clone(&store);
         turn.arm(
             at,
+            NEVER_WAITS,
             Box::new(move || other.make_read_only("a folder could not be synced")),
         );
         let taken = store.checkpoint();
