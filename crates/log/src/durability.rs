@@ -8,6 +8,21 @@ use std::{fmt::Debug, io, sync::Arc};
 
 use crate::{metrics::StoreMetrics, partition::Partition};
 
+/// What is taken from the file system, by what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// What appends will need later. None while the ballast is given up: what becomes free makes up for
+    /// the ballast first, and a disk on which segments had taken the rest ahead would look full for good.
+    Ahead,
+    /// What the records of users need now. What the ballast gave up is not for them, nor is what the
+    /// file system keeps for root, also where this process may take it: it does not count as free, so a
+    /// disk that had been filled with it would look full until as much was deleted again.
+    Spare,
+    /// What records need that make room for others. As [`Space::Spare`] while the ballast is held, so that
+    /// it is given up first; then all that the file system gives.
+    Ballast,
+}
+
 /// What a partition needs from its store. No method is called with a partition's lock held.
 pub(crate) trait Durability: Send + Sync + Debug {
     /// Bytes of an fsync partition wait for the journal. Called once until
@@ -31,10 +46,9 @@ pub(crate) trait Durability: Send + Sync + Debug {
     /// What `op` fails with.
     fn with_ballast(&self, op: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
 
-    /// How many bytes appends may take from the file system: what the ballast gave up is not for them.
-    /// [`u64::MAX`] as long as it gave up nothing: then the file system says. Asked with the writer's
-    /// lock held: at most one system call, and no lock.
-    fn spare_bytes(&self) -> u64;
+    /// How many bytes of it may be taken from the file system; [`u64::MAX`] where only that can say.
+    /// Asked with the writer's lock held: at most one system call, and no lock.
+    fn bytes_of(&self, space: Space) -> u64;
 
     /// An append was refused because the disk had no room for so many bytes; 0: one found room.
     fn lacks(&self, bytes: u64);

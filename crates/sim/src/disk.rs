@@ -259,6 +259,12 @@ impl SimDisk {
         self.state.lock().faults.capacity_bytes = capacity_bytes;
     }
 
+    /// So many bytes of the disk are not told as free, and can be taken all the same: file systems keep
+    /// some for root.
+    pub fn set_reserve(&self, reserved_bytes: u64) {
+        self.state.lock().faults.reserved_bytes = reserved_bytes;
+    }
+
     /// Reads that touch the pages of this range fail, until a page is written as a whole.
     ///
     /// # Errors

@@ -114,6 +114,7 @@ pub(crate) struct Faults {
     /// From this step on the disk has room for so many pages more.
     pub(crate) filling: Option<(u64, u64)>,
     pub(crate) capacity_bytes: Option<u64>,
+    pub(crate) reserved_bytes: u64,
 }
 
 pub(crate) fn no_space() -> io::Error {

@@ -327,6 +327,17 @@ fn processes_of_before_a_kill_cannot_touch_the_disk() {
 }
 
 #[test]
+fn a_reserve_is_not_told_as_free_and_can_be_taken() {
+    let (disk, file) = disk_with_file(1);
+    disk.set_capacity(Some(4 * PAGE_BYTES));
+    disk.set_reserve(2 * PAGE_BYTES);
+    assert_eq!(disk.space(path()).unwrap().free_bytes, PAGE_BYTES);
+    file.allocate(0..4 * PAGE_BYTES).unwrap();
+    assert_eq!(disk.space(path()).unwrap().free_bytes, 0);
+    assert!(file.allocate(0..5 * PAGE_BYTES).is_err());
+}
+
+#[test]
 fn a_full_disk_refuses_to_allocate_and_cuts_writes_short() {
     let (disk, file) = disk_with_file(1);
     disk.set_capacity(Some(3 * PAGE_BYTES));

@@ -177,6 +177,44 @@ async fn a_full_disk_refuses_produce_and_lets_everything_else_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_file_system_keeps_for_root_is_not_filled_so_that_a_trim_makes_room() {
+    const RESERVE_BYTES: u64 = 2 << 20;
+    let machine = sapwood_sim::Machine::new(9);
+    let broker = open_on(&machine, &machine.disk.boot_id()).await.unwrap();
+    create(&broker, "t", &[("segment.bytes", "65536")]).await;
+    produce(&broker, to("t", batch(&["before"]))).await.unwrap();
+    let space = broker.disk_space().unwrap();
+    let used = space.total_bytes - space.free_bytes;
+    machine.disk.set_reserve(RESERVE_BYTES);
+    machine
+        .disk
+        .set_capacity(Some(used + (2 << 20) + RESERVE_BYTES));
+    let value = "x".repeat(10_000);
+    let mut end = 1;
+    while produce(&broker, to("t", batch(&[&value]))).await.is_ok() {
+        end += 1;
+        assert!(end < 10_000, "the disk never fills");
+    }
+    assert!(broker.is_disk_full());
+    machine.disk.set_reserve(0);
+    let reserve = broker.disk_space().unwrap().free_bytes;
+    // Index files may be in it, which are small and nobody's records.
+    assert!(reserve > RESERVE_BYTES / 8 * 7, "{reserve} bytes are left");
+    machine.disk.set_reserve(RESERVE_BYTES);
+
+    broker.trim("t", P0, Some(Offset(end / 2))).await.unwrap();
+    let freed = async {
+        while broker.is_disk_full() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), freed)
+        .await
+        .expect("the trim makes room");
+    produce(&broker, to("t", batch(&[&value]))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_acknowledged_or_readable_while_the_sync_fails() {
     let machine = sapwood_sim::Machine::new(8);
     let broker = open_on(&machine, &machine.disk.boot_id()).await.unwrap();

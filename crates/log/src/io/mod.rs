@@ -57,7 +57,8 @@ pub struct DirEntry {
 /// Room on the file system of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that this process may still allocate.
+    /// Bytes that any process may still allocate. What the file system keeps for root is not in it, also
+    /// where this process may take that.
     pub free_bytes: u64,
     /// Bytes of the whole file system.
     pub total_bytes: u64,

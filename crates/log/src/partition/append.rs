@@ -13,21 +13,12 @@ use super::{
     journaling::JournalNews,
 };
 use crate::{
+    durability::Space,
     index::{IndexCounts, SegmentIndex},
     names,
     producers::{Refused, Sequenced},
     segment::{ActiveSegment, Prepared, Room, SEGMENT_BYTES_MAX, Segment, View},
 };
-
-/// What an append may take from the file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Space {
-    /// What nobody keeps for anything else.
-    #[default]
-    Spare,
-    /// What the ballast gave up, too.
-    Ballast,
-}
 
 /// What is to be told once the lock is released.
 #[derive(Debug, Default)]
@@ -209,22 +200,16 @@ impl Partition {
             if !reopened {
                 self.durability.metrics().late_allocations.add(1);
             }
-            if let Err(error) = writer.active.allocate(bytes, self.bytes_of(space)) {
+            if let Err(error) = writer
+                .active
+                .allocate(bytes, self.durability.bytes_of(space))
+            {
                 let path = self.segment_path(writer.active.base_offset());
                 return Err(self.append_failed("allocate", &path, error, bytes));
             }
             self.durability.lacks(0);
         }
         Ok(())
-    }
-
-    /// How much there is of it. Once the ballast is given up on a full disk, appends leave its room
-    /// alone: it is for what makes room.
-    fn bytes_of(&self, space: Space) -> u64 {
-        match space {
-            Space::Spare => self.durability.spare_bytes(),
-            Space::Ballast => u64::MAX,
-        }
     }
 
     fn reopen(
@@ -300,7 +285,7 @@ impl Partition {
         let rolled = writer.active.position() > 0;
         let prepared = match writer.next.take() {
             Some(prepared) if prepared.capacity() >= bytes => prepared,
-            _ if self.bytes_of(space) < Prepared::first_step_bytes(bytes) => {
+            _ if self.durability.bytes_of(space) < Prepared::first_step_bytes(bytes) => {
                 let full = io::ErrorKind::StorageFull.into();
                 return Err(self.append_failed("create", &path, full, bytes));
             }

@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use super::{Cut, OfflineReason, Partition, Upkeep, View, Waiting};
 use crate::{
+    durability::Space,
     index::IndexCounts,
     io::{File, OpenMode},
     names,
@@ -117,7 +118,8 @@ impl Partition {
             return false;
         };
         // A full disk, or any other failure, is met again by the append that needs the room.
-        if self.is_space_scarce() || file.allocate(range.clone()).is_err() {
+        let is_scarce = self.durability.bytes_of(Space::Ahead) < range.end - range.start;
+        if is_scarce || file.allocate(range.clone()).is_err() {
             return false;
         }
         let mut writer = self.writer.lock();
@@ -141,7 +143,11 @@ impl Partition {
         let paused = upkeep
             .prepare_failed_at
             .is_some_and(|failed| (0..PREPARE_PAUSE_MS).contains(&(now.0 - failed.0)));
-        if !due || paused || self.is_space_scarce() {
+        if !due || paused {
+            return;
+        }
+        let step_bytes = Prepared::step_ahead_bytes(config.segment_bytes);
+        if self.durability.bytes_of(Space::Ahead) < step_bytes {
             return;
         }
         match Prepared::new(&self.layout(&config), names::NEXT_SEGMENT_FILE, 1, true) {
@@ -330,12 +336,6 @@ impl Partition {
             self.remove(&names::snapshot_file_name(base));
             self.durability.metrics().segments_removed.add(1);
         }
-    }
-
-    /// Whether the ballast is given up. Then nothing is taken ahead: what becomes free makes up for the
-    /// ballast first, and a disk on which segments had taken the rest ahead would look full for good.
-    fn is_space_scarce(&self) -> bool {
-        self.durability.spare_bytes() < u64::MAX
     }
 
     /// Removes a file that is not part of the log any more. If that fails, the next start does it.

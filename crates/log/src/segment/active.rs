@@ -110,6 +110,11 @@ impl Prepared {
         ALLOCATION_BYTES_MIN.max(batch_bytes)
     }
 
+    /// What one that is made ahead takes.
+    pub(crate) fn step_ahead_bytes(segment_bytes: u64) -> u64 {
+        ALLOCATION_BYTES_MAX.min(segment_bytes)
+    }
+
     /// The largest batch that it can hold.
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity

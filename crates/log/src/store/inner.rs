@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     checkpoint::{Checkpoint, PartitionKey},
-    durability::Durability,
+    durability::{Durability, Space},
     io::{Clock, Disk, TailKind},
     metrics::StoreMetrics,
     partition::{OfflineReason, Partition, PartitionParts},
@@ -300,10 +300,16 @@ impl Durability for Inner {
         self.relieved(op)
     }
 
-    fn spare_bytes(&self) -> u64 {
-        match self.ballast.is_released() {
-            true => self.free_bytes().saturating_sub(self.ballast.bytes()),
-            false => u64::MAX,
+    fn bytes_of(&self, space: Space) -> u64 {
+        match (space, self.ballast.is_released()) {
+            (Space::Ahead, true) => 0,
+            (Space::Spare, true) => self.free_bytes().saturating_sub(self.ballast.bytes()),
+            (Space::Ballast, true) => u64::MAX,
+            (_, false) => match self.disk().space(self.dir.path()) {
+                Ok(space) if space.total_bytes > 0 => space.free_bytes,
+                // It cannot be asked, or does not count.
+                _ => u64::MAX,
+            },
         }
     }
 

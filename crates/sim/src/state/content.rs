@@ -293,7 +293,8 @@ impl State {
         const UNLIMITED_BYTES: u64 = 1 << 50;
         self.walk(path)?;
         let total = self.faults.capacity_bytes.unwrap_or(UNLIMITED_BYTES);
-        Ok((total.saturating_sub(self.used_blocks() * PAGE_BYTES), total))
+        let taken = self.used_blocks() * PAGE_BYTES + self.faults.reserved_bytes;
+        Ok((total.saturating_sub(taken), total))
     }
 
     pub(crate) fn set_len(&mut self, life: u64, id: InodeId, len: u64) -> io::Result<()> {

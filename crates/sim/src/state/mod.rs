@@ -214,6 +214,7 @@ impl State {
         self.is_off = false;
         self.faults = Faults {
             capacity_bytes: self.faults.capacity_bytes,
+            reserved_bytes: self.faults.reserved_bytes,
             ..Faults::default()
         };
         self.locks.clear();

@@ -28,7 +28,7 @@ use sapwood_record::{Batch, BatchBuilder, Codec, ProducerStamp, RecordInput};
 
 use self::faults::{Faults, faulty};
 use super::*;
-use crate::metrics::StoreMetrics;
+use crate::{durability::Space, metrics::StoreMetrics};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -39,8 +39,9 @@ struct Recorder {
     maintenance: AtomicU64,
     dirtied: AtomicU64,
     read_only: AtomicBool,
-    /// What appends may take from the file system.
-    spare: AtomicU64,
+    /// What is free for everybody.
+    free: AtomicU64,
+    ballast_is_out: AtomicBool,
     lacks: AtomicU64,
     metrics: StoreMetrics,
 }
@@ -52,7 +53,8 @@ impl Default for Recorder {
             maintenance: AtomicU64::new(0),
             dirtied: AtomicU64::new(0),
             read_only: AtomicBool::new(false),
-            spare: AtomicU64::new(u64::MAX),
+            free: AtomicU64::new(u64::MAX),
+            ballast_is_out: AtomicBool::new(false),
             lacks: AtomicU64::new(0),
             metrics: StoreMetrics::default(),
         }
@@ -77,8 +79,12 @@ impl Durability for Recorder {
     fn with_ballast(&self, op: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
         op()
     }
-    fn spare_bytes(&self) -> u64 {
-        self.spare.load(Relaxed)
+    fn bytes_of(&self, space: Space) -> u64 {
+        match (space, self.ballast_is_out.load(Relaxed)) {
+            (Space::Ahead, true) => 0,
+            (Space::Ballast, true) => u64::MAX,
+            _ => self.free.load(Relaxed),
+        }
     }
     fn lacks(&self, bytes: u64) {
         self.lacks.store(bytes, Relaxed);

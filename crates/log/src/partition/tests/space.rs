@@ -58,8 +58,9 @@ fn the_first_append_to_a_full_disk_leaves_no_file() {
 fn appends_leave_what_the_ballast_gave_up_to_what_makes_room() {
     let fixture = Fixture::os(1 << 20);
     fixture.append(&batch(60_000)); // the first 64 KiB are nearly full
+    fixture.store.ballast_is_out.store(true, Relaxed);
     for spare in [0, 54_000] {
-        fixture.store.spare.store(spare, Relaxed);
+        fixture.store.free.store(spare, Relaxed);
         let refused = append(&fixture, &batch(60_000)).unwrap_err();
         assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
         assert!(fixture.store.lacks.load(Relaxed) >= 60_000);
@@ -71,16 +72,49 @@ fn appends_leave_what_the_ballast_gave_up_to_what_makes_room() {
     assert_eq!(fixture.store.lacks.load(Relaxed), 0, "one found room");
 
     // Nothing is taken ahead as long as the ballast is given up, however much is free by now.
-    fixture.store.spare.store(500_000_000, Relaxed);
+    fixture.store.free.store(500_000_000, Relaxed);
     fixture.append(&batch(400_000));
     fixture.maintain();
     assert!(!fixture.files().contains(&"next-segment.tmp".to_owned()));
-    fixture.store.spare.store(60_000, Relaxed);
+    fixture.store.free.store(60_000, Relaxed);
     let refused = append(&fixture, &batch(600_000)).unwrap_err(); // a roll
     assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
-    fixture.store.spare.store(u64::MAX, Relaxed);
+    fixture.store.ballast_is_out.store(false, Relaxed);
+    fixture.store.free.store(u64::MAX, Relaxed);
     fixture.append(&batch(600_000));
     assert_eq!(fixture.read_all().len(), 4);
+}
+
+/// The disk has room all the time, but not for everybody.
+#[test]
+fn records_do_not_take_what_the_file_system_keeps_for_root() {
+    let fixture = Fixture::os(1 << 20);
+    fixture.append(&batch(60_000)); // the first 64 KiB are nearly full
+    fixture.store.free.store(54_000, Relaxed);
+    fixture.maintain(); // neither is it taken ahead
+    let refused = append(&fixture, &batch(60_000)).unwrap_err();
+    assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+    fixture.store.free.store(60_000, Relaxed);
+    fixture.append(&batch(60_000));
+
+    // Nor for the next segment.
+    fixture.store.free.store(800_000, Relaxed);
+    fixture.append(&batch(680_000));
+    fixture.maintain();
+    assert!(!fixture.files().contains(&"next-segment.tmp".to_owned()));
+    fixture.store.free.store(60_000, Relaxed);
+    let refused = append(&fixture, &batch(600_000)).unwrap_err(); // a roll
+    assert!(matches!(refused, AppendError::NoSpace { .. }), "{refused}");
+
+    // What makes room takes it once the ballast is given up, not before.
+    let options = AppendOptions::default();
+    let partition = &fixture.partition;
+    let refused = partition.append_from_ballast(&batch(600_000), options, NOW);
+    assert!(matches!(refused, Err(AppendError::NoSpace { .. })));
+    fixture.store.ballast_is_out.store(true, Relaxed);
+    let appended = partition.append_from_ballast(&batch(600_000), options, NOW);
+    assert_eq!(appended.unwrap().base_offset, Offset(3));
+    assert_eq!(fixture.offline_reason(), "");
 }
 
 #[test]
