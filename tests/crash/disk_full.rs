@@ -40,7 +40,8 @@ impl Disk {
         let sized = File::create(&image).and_then(|file| file.set_len(DISK_BYTES));
         sized.map_err(|e| e.to_string())?;
         let image = image.to_str().expect("the path is text");
-        run(Command::new("mkfs.ext4").args(["-q", "-F", image]))?;
+        // What is kept for root is more than the ballast: the broker is root here, and must leave it alone.
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "5", image]))?;
         Self::mount(&["-o", "loop", image], Some(folder))
     }
 
@@ -295,7 +296,6 @@ async fn a_full_disk_of_memory_refuses_records_serves_what_it_has_and_recovers_b
     fill_and_free(Disk::tmpfs()).await;
 }
 
-#[ignore = "in one run of four the space of trimmed segments does not come back within 30 s: not understood"]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_ext4_refuses_records_serves_what_it_has_and_recovers_by_itself() {
     fill_and_free(Disk::ext4()).await;
