@@ -428,6 +428,7 @@ fn kind(scene: &Scene, path: &Path) -> &'static str {
         }
         (Some("index"), ..) => ".index",
         (Some("timeindex"), ..) => ".timeindex",
+        (Some("sums"), ..) => ".sums",
         (Some("snapshot"), ..) => ".snapshot",
         (Some("journal"), ..) => "journal file",
         (Some("entries"), ..) => "aside file",

@@ -33,12 +33,6 @@ pub(crate) enum Class {
     Whole,
     /// Records that nobody was promised are gone.
     Cut,
-    /// A partition serves right records, in batches that carry a wrong leader epoch.
-    Epoch,
-    /// A whole batch of another log is served, which has the same offsets there: files of the same shape
-    /// were swapped, or a sector was written to the same place of another file. No checksum of a batch
-    /// says whose it is.
-    Foreign,
     /// A batch is served with the checksum that it has on disk, which does not fit its bytes.
     Checksum,
     OfflineAtRead,
@@ -48,11 +42,9 @@ pub(crate) enum Class {
     LooksTorn,
 }
 
-pub(crate) const CLASSES: [(Class, &str); 9] = [
+pub(crate) const CLASSES: [(Class, &str); 7] = [
     (Class::Whole, "served whole"),
     (Class::Cut, "cut above the promises"),
-    (Class::Epoch, "wrong leader epoch"),
-    (Class::Foreign, "another log's batch"),
     (Class::Checksum, "CRC error at the client"),
     (Class::OfflineAtRead, "offline at read"),
     (Class::OfflineAtStart, "offline at start"),
@@ -308,7 +300,7 @@ impl Case<'_> {
                 }
             }
         }
-        let corrupt = [Class::Checksum, Class::Epoch].contains(&self.class);
+        let corrupt = self.class == Class::Checksum;
         let found = findings
             .iter()
             .any(|finding| finding.severity == Severity::Damage && self.concerns(&finding.file));
@@ -342,18 +334,6 @@ impl Case<'_> {
                     self.raise(Class::Checksum);
                     self.story
                         .push(format!("{name}: CRC error at {}", batch.base));
-                }
-                Some(known) if is_same_but_epoch(known, batch) => {
-                    right = false;
-                    self.raise(Class::Epoch);
-                    self.story
-                        .push(format!("{name}: wrong epoch at {}", batch.base));
-                }
-                _ if self.is_foreign(log, batch) => {
-                    right = false;
-                    self.raise(Class::Foreign);
-                    self.story
-                        .push(format!("{name}: another log's at {}", batch.base));
                 }
                 _ => {
                     right = false;
@@ -393,20 +373,6 @@ impl Case<'_> {
                 .push(format!("{name} ends at {end} instead of {sound_end}"));
         }
         right
-    }
-
-    /// Whether it is a batch of another log, brought here by a swap or a misdirected write.
-    fn is_foreign(&self, log: &Log, batch: &LogBatch) -> bool {
-        let moved = matches!(self.damage, Damage::Swap { .. } | Damage::Misdirect { .. });
-        let others = self
-            .scene
-            .logs
-            .values()
-            .filter(|other| other.spec != log.spec);
-        moved
-            && others
-                .flat_map(|other| &other.appended)
-                .any(|other| is_same_but_epoch(other, batch))
     }
 
     /// What no recovery can tell from an end that a crash leaves: the end of an os topic, which is in
@@ -537,8 +503,7 @@ impl Case<'_> {
                 let split = Batch::split(batch.bytes.clone());
                 let intact = split.is_ok_and(|batch| batch.verify_crc().is_ok());
                 let appended_here = batch.base >= log.floor;
-                let right = known.is_some_and(|known| is_same_but_epoch(known, &batch));
-                let right = right || self.is_foreign(log, &batch);
+                let right = known.is_some_and(|known| known.bytes == batch.bytes);
                 if intact && !right && !appended_here {
                     let base = batch.base;
                     self.violation(format!("{key:?}: wrong at {base} at the second start"));
@@ -551,9 +516,4 @@ impl Case<'_> {
 /// The name of a partition's folder.
 fn folder(log: &Log) -> String {
     format!("{}-{}", log.spec.topic, log.spec.partition)
-}
-
-fn is_same_but_epoch(known: &LogBatch, found: &LogBatch) -> bool {
-    let (known, found) = (&known.bytes, &found.bytes);
-    known.len() == found.len() && known[..12] == found[..12] && known[16..] == found[16..]
 }
