@@ -121,7 +121,8 @@ async fn topics_are_described_once_in_the_order_of_their_names() {
     assert_eq!(topic.topic_id, Uuid(info.id.0));
     assert!(!topic.is_internal);
     let partition = &topic.partitions[1];
-    assert_eq!((partition.leader_id, partition.leader_epoch), (1, 0));
+    // Each partition has an epoch of its own.
+    assert_eq!((partition.leader_id, partition.leader_epoch), (1, 1));
     assert_eq!(
         (&partition.replica_nodes[..], &partition.isr_nodes[..]),
         (&[1][..], &[1][..])
