@@ -8,6 +8,7 @@ mod support;
 use std::path::Path;
 
 use sapwood_model::Offset;
+use sapwood_record::{CRC_START, crc32c};
 use sapwood_sim::Rng;
 use support::*;
 
@@ -208,6 +209,28 @@ fn segments_that_bear_each_others_names_lose_nothing() {
         dir.write(&two, &bytes);
         repair(&dir, [None, None]);
         serves(&dir, [100, 100], [NONE, NONE]);
+    }
+}
+
+#[test]
+fn batches_of_another_log_are_not_taken_for_its_own() {
+    // They check, and have the right offsets and the right epoch.
+    let other = |batch: &mut [u8]| {
+        batch[BATCH_BYTES - 3] ^= 1;
+        let crc = crc32c(&[&batch[CRC_START..]]);
+        batch[CRC_START - 4..CRC_START].copy_from_slice(&crc.to_be_bytes());
+    };
+    // One is enough: the others of its block cannot be told from it.
+    for batches in [0..20, 5..6] {
+        for clean in [true, false] {
+            let dir = directory(clean);
+            dir.change(&dir.segment(1, 20), |bytes| {
+                let batches = batches.start * BATCH_BYTES..batches.end * BATCH_BYTES;
+                bytes[batches].chunks_mut(BATCH_BYTES).for_each(other);
+            });
+            repair(&dir, [Some(20..40), None]);
+            serves(&dir, [100, 100], [20..40, NONE]);
+        }
     }
 }
 
