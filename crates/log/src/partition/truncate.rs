@@ -185,6 +185,16 @@ impl Partition {
         let mut producers = ProducerTable::decode(&before.encoded).expect("it was encoded here");
         let now = self.environment.clock.now();
         let source = self.source_of(segment)?;
+        if let Some(tail) = segment.tail()
+            && let Some(wrong) = segment.noted().first_wrong(&*tail.file)?
+        {
+            // What is summed up anew below is believed from then on.
+            return Err(WalkError::Damage {
+                position: wrong.range.start,
+                expected: segment.base_offset,
+                problem: wrong.describe(),
+            });
+        }
         let expected = Expected::Base(segment.base_offset);
         let mut walker = Walker::new(&source, 0, expected, WINDOW_BYTES, ReadMode::Blocking);
         let mut next = segment.base_offset;

@@ -201,6 +201,23 @@ fn truncating_rolls_back_records_producers_indexes_and_epochs() {
 }
 
 #[test]
+fn truncating_does_not_take_another_logs_batches_for_its_own() {
+    let mut fixture = Fixture::fsync(1 << 20);
+    for _ in 0..5 {
+        fixture.append(&batch(300));
+    }
+    fixture.reopen();
+    fixture.append(&batch(300));
+    let path = fixture.path("00000000000000000000.log");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[batch(300).size_bytes() + 15] ^= 1; // an epoch, which no checksum holds
+    fs::write(&path, bytes).unwrap();
+    let refused = fixture.partition.truncate_to(Offset(5));
+    assert!(matches!(refused, Err(TruncateError::Offline { .. })));
+    assert!(fixture.offline_reason().contains("appended here"));
+}
+
+#[test]
 fn what_lies_behind_a_cut_reads_as_zeros() {
     let fixture = Fixture::fsync(1 << 20);
     let size = batch(300).size_bytes();
