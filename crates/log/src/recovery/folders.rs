@@ -31,6 +31,9 @@ pub(super) struct Swept {
     pub(super) problems: HashMap<String, String>,
     /// The leader epoch that a partition began with, by the folder's name.
     pub(super) epochs: HashMap<String, LeaderEpoch>,
+    /// The device did not say whose a folder is that no known partition has: it was left where it is, and
+    /// may be that of a deleted topic.
+    pub(super) has_unread: bool,
 }
 
 /// Finishes deletions, removes what was left half made, and sets folders aside that no topic
@@ -49,6 +52,7 @@ pub(super) fn sweep(
         .collect();
     let mut problems = HashMap::new();
     let mut epochs = HashMap::new();
+    let mut has_unread = false;
     let mut deleted = Vec::new();
     for entry in disk.read_dir(&topics).map_err(OpenError::io(&topics))? {
         let path = topics.join(&entry.name);
@@ -64,7 +68,12 @@ pub(super) fn sweep(
                 problems.insert(entry.name, format!("{}: {e}", names::METADATA_FILE));
                 continue;
             }
-            Err(e) if is_of_the_device(&e) => None,
+            Err(e) if is_of_the_device(&e) => {
+                error!(folder = %entry.name, error = %e,
+                    "cannot read whose folder this is; left for the next start");
+                has_unread = true;
+                continue;
+            }
             found => found.map_err(OpenError::io(&path))?,
         };
         let found = metadata.map(|metadata| metadata.topic_id);
@@ -109,7 +118,11 @@ pub(super) fn sweep(
     for folder in &deleted {
         remove_tree(disk, folder).map_err(OpenError::io(folder))?;
     }
-    Ok(Swept { problems, epochs })
+    Ok(Swept {
+        problems,
+        epochs,
+        has_unread,
+    })
 }
 
 /// Makes a partition's folder under a temporary name, which [`publish`] changes into its own. `epoch`: the

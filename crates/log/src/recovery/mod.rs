@@ -55,6 +55,8 @@ pub(crate) struct Outcome {
     pub(crate) scan: Scan,
     /// No partition has this leader epoch or a higher one.
     pub(crate) next_epoch: LeaderEpoch,
+    /// A folder of a deleted topic may still be there.
+    pub(crate) has_unread: bool,
     pub(crate) report: RecoveryReport,
 }
 
@@ -109,6 +111,7 @@ pub(crate) fn recover(input: &Input<'_>) -> Result<Outcome, OpenError> {
     }
     let mut swept = folders::sweep(input.environment, input.root, input.known)?;
     swept.problems.extend(unlisted);
+    let has_unread = swept.has_unread;
     let mut next_epoch = next_epoch(input.checkpoint, &swept);
     let mut replays = begin(input, swept)?;
     let from = (!input.clean).then_some(input.checkpoint.first_round);
@@ -180,6 +183,7 @@ pub(crate) fn recover(input: &Input<'_>) -> Result<Outcome, OpenError> {
         partitions,
         scan,
         next_epoch,
+        has_unread,
         report,
     })
 }

@@ -16,7 +16,7 @@ mod scrub;
 mod work;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     path::PathBuf,
     sync::{
@@ -180,7 +180,11 @@ impl Store {
             writer: Mutex::new(RoundWriter::new(journal)),
             work: Work::default(),
             checkpoint: Mutex::new(checkpoint),
-            deleted: Mutex::new(known.deleted.into_iter().collect()),
+            // What may still be there is remembered until a start has removed it.
+            deleted: Mutex::new(match outcome.has_unread {
+                true => BTreeSet::new(),
+                false => known.deleted.into_iter().collect(),
+            }),
             forgotten: Mutex::default(),
             ballast,
             failed: OnceLock::new(),
