@@ -52,7 +52,7 @@ check "consumer-groups: describe" 'running +read +[0-2] +([0-9]+) +\1 +0 +consol
     "${groups[@]}" --describe --group running
 check "consumer-groups: describe the newer kind" 'newer +read +[0-2] +([0-9]+) +\1 +0' \
     "${groups[@]}" --describe --group newer
-check "consumer-groups: describe all, offsets with epochs" 'newer +read +[0-2] +0 ' \
+check "consumer-groups: describe all, offsets with epochs" 'newer +read +[0-2] +[0-9]+ +([0-9]+) +\1 +0 ' \
     "${groups[@]}" --describe --all-groups --verbose
 check "consumer-groups: describe members" 'read(:|\()0,1,2' \
     "${groups[@]}" --describe --group running --members --verbose
