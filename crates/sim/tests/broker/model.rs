@@ -112,13 +112,17 @@ pub(crate) struct Offset {
     pub(crate) known: Option<Committed>,
     /// What was asked for since, and not answered; oldest first.
     pub(crate) asked: Vec<Option<Committed>>,
+    /// What may have been committed when the clients' last requests began: a reader among them that is
+    /// answered late may tell of it.
+    pub(crate) replaced: Vec<Option<Committed>>,
 }
 
 impl Offset {
     fn settle(&mut self, value: Option<Committed>) {
         if let Some(at) = self.asked.iter().rposition(|asked| *asked == value) {
-            self.asked.drain(..=at);
+            self.replaced.extend(self.asked.drain(..=at));
         }
+        self.replaced.push(self.known);
         self.known = value;
     }
 
@@ -323,10 +327,12 @@ impl Model {
             if self.changes.get(&key.1) == Some(&Change::Delete) && value.is_none() {
                 continue;
             }
-            let value = offset
-                .find(value)
-                .ok_or_else(|| format!("{key:?} is {value:?}; it may be {offset:?}"))?;
-            offset.settle(value);
+            let was = |was: &Option<Committed>| was.map(|(_, offset)| offset) == value;
+            match offset.find(value) {
+                Some(value) => offset.settle(value),
+                None if offset.replaced.iter().any(was) => {}
+                None => return Err(format!("{key:?} is {value:?}; it may be {offset:?}")),
+            }
         }
         Ok(())
     }

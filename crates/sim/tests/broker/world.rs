@@ -208,6 +208,9 @@ impl World {
                 .iter()
                 .for_each(|(steps, note)| println!("by step {steps}: {note:?}"));
         }
+        for offset in self.model.offsets.values_mut() {
+            offset.replaced.clear();
+        }
         let mut notes = notes.into_iter().peekable();
         for captured in self.machine.disk.take_captured() {
             while let Some((_, note)) = notes.next_if(|(steps, _)| *steps <= captured.step) {

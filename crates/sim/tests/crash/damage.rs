@@ -2,9 +2,11 @@
 //! others.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use sapwood_log::io::{Disk, OpenMode};
+use sapwood_record::{Header, LENGTH_POSITION};
 use sapwood_sim::{Rng, SECTOR_BYTES, SimDisk};
 
 use crate::forger;
@@ -24,7 +26,9 @@ impl fmt::Display for Place {
 }
 
 /// Changes something that is not zero, so that more than unused space is hit. The last round of the
-/// journal is spared: one that was torn looks the same.
+/// journal is spared: one that was torn looks the same. So is the length word of the last batch in a
+/// segment, which is written last: above a checkpoint, and in no journal, a batch without one looks like
+/// one whose append was not finished.
 pub(crate) fn hit(disk: &SimDisk, rng: &mut Rng) -> Outcome<Place> {
     let files = files(disk, Path::new(DATA)).map_err(|error| error.to_string())?;
     let last = forger::last_round(disk, &Path::new(DATA).join("journal"));
@@ -42,12 +46,16 @@ pub(crate) fn hit(disk: &SimDisk, rng: &mut Rng) -> Outcome<Place> {
         let position = *rng.pick(&used);
         let sector = position / SECTOR_BYTES;
         let how = rng.below(4);
-        // Nothing is left of a log whose batches all stand in one sector: above its checkpoint, and in no
-        // journal, it looks like one that nothing was appended to.
-        let is_lone = used.iter().all(|at| at / SECTOR_BYTES == sector)
-            && path.extension().is_some_and(|extension| extension == "log");
-        if how < 2 && is_lone {
-            continue;
+        if path.extension().is_some_and(|extension| extension == "log")
+            && let Some(word) = last_length_word(&bytes)
+        {
+            let hit = match how {
+                0 | 1 => sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES,
+                _ => position..position + 1,
+            };
+            if word.start < hit.end && hit.start < word.end {
+                continue;
+            }
         }
         let what = match how {
             0 => {
@@ -76,6 +84,19 @@ pub(crate) fn hit(disk: &SimDisk, rng: &mut Rng) -> Outcome<Place> {
         return Ok(Place { path, what });
     }
     Err("there is nothing to damage".to_owned())
+}
+
+/// Where the length of the last batch stands.
+fn last_length_word(bytes: &[u8]) -> Option<Range<u64>> {
+    let (mut at, mut last) = (0, None);
+    while let Some(header) = bytes.get(at..).and_then(Header::read)
+        && header.length() > 0
+    {
+        let word = (at + LENGTH_POSITION) as u64;
+        last = Some(word..word + 4);
+        at += header.size_bytes();
+    }
+    last
 }
 
 fn read(disk: &SimDisk, path: &Path) -> Outcome<Vec<u8>> {
