@@ -87,13 +87,13 @@ impl SegmentIndex {
     /// When the batch is not the segment's: an offset or a position that does not fit an entry. The
     /// segment is rolled before that.
     pub(crate) fn push(&mut self, header: &Header, position: u64) {
-        self.sums.push(header, position);
         let relative = self.relative(header.last_offset());
         let timestamp = header.max_timestamp().0;
         // Below 0 there is only Kafka's "no timestamp", which nobody looks up.
         if timestamp >= 0 && self.latest.is_none_or(|(latest, _)| timestamp > latest) {
             self.latest = Some((timestamp, relative));
         }
+        self.sums.push(header, position, self.latest);
         // Kafka's rule: the entry is due once more than the interval lies behind the last one, and
         // it names the batch that is appended then.
         let last_position = self
@@ -300,7 +300,9 @@ impl SegmentIndex {
             && times
                 .last()
                 .is_none_or(|&(_, relative)| u64::from(relative) < records);
-        if !(offsets_rise && offsets_inside && times_rise && times_inside) {
+        // Entries of another time are right one by one, but the largest timestamp may be missing.
+        let is_complete = times.last().copied() == sums.latest();
+        if !(offsets_rise && offsets_inside && times_rise && times_inside && is_complete) {
             return None;
         }
         Some(Self {

@@ -5,8 +5,8 @@
 //! leader epoch. Two segments of the same shape may change places, or a sector may be written into the
 //! wrong one, and every batch still checks. So each segment has a `.sums` file beside its index files:
 //! which log and segment it belongs to, and for each block of batches a checksum over what stands in
-//! front of their records, with the CRC of the rest in it. Unlike an index it is believed where it
-//! checks; where it does not, it is made anew. The byte table is in docs/format.md.
+//! front of their records, with the CRC of the rest in it, and the largest timestamp so far. Unlike an
+//! index it is believed where it checks; where it does not, it is made anew. The byte table is in docs/format.md.
 
 use std::{
     io,
@@ -36,8 +36,11 @@ const MAGIC: [u8; 4] = *b"SWHS";
 const VERSION: u32 = 1;
 /// Magic, version, topic id, partition, base offset, checksum.
 const HEAD_BYTES: usize = 4 + 4 + 16 + 4 + 8 + 4;
-/// One entry: end of the block u32, sum u32, checksum of the entry u32, big-endian.
-pub(crate) const SUM_ENTRY_BYTES: usize = 12;
+/// One entry: end of the block u32, sum u32, largest timestamp so far i64 and the relative last offset of
+/// its batch u32, checksum of the entry u32, big-endian.
+pub(crate) const SUM_ENTRY_BYTES: usize = 24;
+/// Where there is no timestamp so far.
+const NO_TIMESTAMP: (i64, u32) = (-1, 0);
 
 /// A run of batches and the checksum over their headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,22 +49,29 @@ pub(crate) struct Block {
     pub(crate) sum: u32,
 }
 
-/// The sums of one segment: 8 bytes for each 64 KiB of it, and for each checkpoint that came by.
+/// The sums of one segment: 20 bytes for each 64 KiB of it, and for each checkpoint that came by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct HeaderSums {
     /// Where each block ends, strictly rising, and its sum. The first begins at position 0.
     blocks: Vec<(u32, u32)>,
+    /// The largest timestamp up to the end of each block and the relative last offset of the batch that
+    /// brought it.
+    latests: Vec<(i64, u32)>,
     /// Where the batches behind the last block end, and their sum.
     end: u64,
     sum: u32,
+    /// The largest timestamp up to there.
+    latest: Option<(i64, u32)>,
 }
 
 impl HeaderSums {
-    /// Takes note of the next batch of the segment, which starts at `position`.
+    /// Takes note of the next batch of the segment, which starts at `position`. `latest`: the largest
+    /// timestamp up to and with it, and the relative last offset of the batch that brought that.
     ///
     /// # Panics
     /// When the segment has 4 GiB or more. It is rolled before that.
-    pub(crate) fn push(&mut self, header: &Header, position: u64) {
+    pub(crate) fn push(&mut self, header: &Header, position: u64, latest: Option<(i64, u32)>) {
+        self.latest = latest;
         self.sum = extend(self.sum, &header.as_bytes()[..COVERED_BYTES]);
         self.end = position + header.size_bytes() as u64;
         if self.end - self.start() >= BLOCK_BYTES {
@@ -75,12 +85,18 @@ impl HeaderSums {
         if self.end > self.start() {
             let end = u32::try_from(self.end).expect("a segment stays below 2 GiB");
             self.blocks.push((end, std::mem::take(&mut self.sum)));
+            self.latests.push(self.latest.unwrap_or(NO_TIMESTAMP));
         }
     }
 
     /// The number of closed blocks.
     pub(crate) fn len(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// The largest timestamp up to the end, and the relative last offset of the batch that brought it.
+    pub(crate) fn latest(&self) -> Option<(i64, u32)> {
+        self.latest
     }
 
     /// The closed blocks, in order.
@@ -91,6 +107,7 @@ impl HeaderSums {
     /// The bytes of memory that the blocks take.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.blocks.capacity() * size_of::<(u32, u32)>()
+            + self.latests.capacity() * size_of::<(i64, u32)>()
     }
 
     /// The bytes of the `.sums` file from this entry on, and where in the file they belong.
@@ -102,8 +119,8 @@ impl HeaderSums {
             bytes.extend_from_slice(&head);
             at = 0;
         }
-        for block in self.blocks().skip(from) {
-            bytes.extend_from_slice(&entry(&head, &block));
+        for (block, latest) in self.blocks().zip(&self.latests).skip(from) {
+            bytes.extend_from_slice(&entry(&head, &block, *latest));
         }
         (at, bytes)
     }
@@ -147,17 +164,44 @@ impl HeaderSums {
         }
         let (entries, _) = entries.as_chunks::<SUM_ENTRY_BYTES>();
         for found in entries {
-            let &[e0, e1, e2, e3, s0, s1, s2, s3, ..] = found;
+            let &[
+                e0,
+                e1,
+                e2,
+                e3,
+                s0,
+                s1,
+                s2,
+                s3,
+                ref latest @ ..,
+                o0,
+                o1,
+                o2,
+                o3,
+                _,
+                _,
+                _,
+                _,
+            ] = found;
             let block_end = u32::from_be_bytes([e0, e1, e2, e3]);
+            let latest = (
+                i64::from_be_bytes(*latest),
+                u32::from_be_bytes([o0, o1, o2, o3]),
+            );
             let block = Block {
                 range: sums.start()..u64::from(block_end),
                 sum: u32::from_be_bytes([s0, s1, s2, s3]),
             };
-            if *found != entry(&head, &block) || block.range.is_empty() || block.range.end > end {
+            if *found != entry(&head, &block, latest)
+                || block.range.is_empty()
+                || block.range.end > end
+            {
                 break;
             }
             sums.blocks.push((block_end, block.sum));
+            sums.latests.push(latest);
             sums.end = block.range.end;
+            sums.latest = Some(latest).filter(|latest| latest.0 >= 0);
         }
         sums
     }
@@ -339,7 +383,7 @@ fn head(owner: SegmentKey) -> [u8; HEAD_BYTES] {
     bytes.try_into().expect("the fields make up the head")
 }
 
-fn entry(head: &[u8; HEAD_BYTES], block: &Block) -> [u8; SUM_ENTRY_BYTES] {
+fn entry(head: &[u8; HEAD_BYTES], block: &Block, latest: (i64, u32)) -> [u8; SUM_ENTRY_BYTES] {
     let position = |at: u64| {
         let at = u32::try_from(at).expect("a segment stays below 2 GiB");
         at.to_be_bytes()
@@ -350,8 +394,10 @@ fn entry(head: &[u8; HEAD_BYTES], block: &Block) -> [u8; SUM_ENTRY_BYTES] {
     let mut entry = [0; SUM_ENTRY_BYTES];
     entry[..4].copy_from_slice(&position(block.range.end));
     entry[4..8].copy_from_slice(&block.sum.to_be_bytes());
-    crc.update(&entry[..8]);
-    entry[8..].copy_from_slice(&crc.finalize().to_be_bytes());
+    entry[8..16].copy_from_slice(&latest.0.to_be_bytes());
+    entry[16..20].copy_from_slice(&latest.1.to_be_bytes());
+    crc.update(&entry[..20]);
+    entry[20..].copy_from_slice(&crc.finalize().to_be_bytes());
     entry
 }
 
@@ -391,7 +437,7 @@ mod tests {
         let (mut bytes, mut sums) = (Vec::new(), HeaderSums::default());
         for n in 0..count {
             let batch = batch(100 + n, value_bytes);
-            sums.push(batch.header(), bytes.len() as u64);
+            sums.push(batch.header(), bytes.len() as u64, Some((1, n as u32)));
             bytes.extend_from_slice(&batch.to_bytes());
         }
         sums.close();
@@ -464,7 +510,7 @@ mod tests {
         let mut position = 0;
         for n in 0..12 {
             let batch = batch(100 + n, 30_000);
-            sums.push(batch.header(), position);
+            sums.push(batch.header(), position, Some((n as i64, n as u32)));
             position += batch.size_bytes() as u64;
             if n % 4 == 3 {
                 sums.close();

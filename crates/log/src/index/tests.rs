@@ -132,7 +132,7 @@ fn files_are_read_back_and_wrong_ones_are_not_believed() {
     // In two steps, as checkpoints do.
     let half = IndexCounts {
         offsets: 1,
-        times: 1,
+        times: 2,
         sums: 1,
     };
     index
@@ -150,14 +150,14 @@ fn files_are_read_back_and_wrong_ones_are_not_believed() {
     assert_eq!(prefix.counts(), half);
     let more = IndexCounts {
         offsets: 3,
-        times: 1,
+        times: 2,
         sums: 1,
     };
     let loaded = SegmentIndex::load(&*disk, folder.path(), &segment, more).unwrap();
     assert_eq!(loaded, None, "shorter than counted");
     let absurd = IndexCounts {
         offsets: u64::MAX,
-        times: 1,
+        times: 2,
         sums: 1,
     };
     let loaded = SegmentIndex::load(&*disk, folder.path(), &segment, absurd).unwrap();
@@ -194,4 +194,30 @@ fn the_files_are_kafkas() {
         [0, 0, 0, 29, 0, 0, 0x17, 0x70, 0, 0, 0, 49, 0, 0, 0x2e, 0xe0]
     );
     assert_eq!(encoded.times[..12], [0, 0, 0, 0, 0, 0, 0, 70, 0, 0, 0, 19]);
+}
+
+#[test]
+fn a_time_index_that_was_written_for_no_checkpoint_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Environment::real().disk;
+    // The same batches; one index was made at a checkpoint, the other from the batches after it.
+    let [checkpointed, rebuilt] = [1 << 20, 0].map(|interval| {
+        let mut index = SegmentIndex::new(owner(100), interval);
+        for (n, timestamp) in [50, 70, 60, 90].into_iter().enumerate() {
+            index.push(&header(100 + 10 * n as u64, 10, timestamp), 3000 * n as u64);
+        }
+        index.complete();
+        index
+    });
+    let counts = checkpointed.counts();
+    assert!(rebuilt.counts().times > counts.times);
+    let segment = segment(&checkpointed);
+    for (written, believed) in [(&checkpointed, true), (&rebuilt, false)] {
+        written
+            .encode_from(IndexCounts::default())
+            .write(&*disk, folder.path(), Offset(100))
+            .unwrap();
+        let loaded = SegmentIndex::load(&*disk, folder.path(), &segment, counts).unwrap();
+        assert_eq!(loaded.is_some(), believed);
+    }
 }
