@@ -101,7 +101,7 @@ read_all() {
   took=$((($(microseconds) - begun) / 1000))
 }
 
-segment_bytes() { find "$data/topics" -name '*.log' -printf '%s\n' | awk '{ sum += $1 } END { printf "%d\n", sum }'; }
+segment_bytes() { find "$data/topics" -name '*.log' -printf '%s\n' | awk '{ sum += $1 } END { printf "%.0f\n", sum }'; }
 
 # row WHAT MILLISECONDS...: a line of the table.
 row() {
