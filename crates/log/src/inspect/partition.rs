@@ -470,7 +470,13 @@ impl Inspection<'_> {
         }
         let limit = self.now.batch_bytes_max;
         let behind = segment.unfinished_bytes(walk.position).and_then(|bytes| {
-            let next = segment.next(walk.position, bytes.min(limit))?;
+            // Zeros behind it may belong to a batch.
+            let upto = if bytes > 0 {
+                bytes.min(limit) + limit
+            } else {
+                0
+            };
+            let next = segment.next(walk.position, upto)?;
             Ok((bytes, batch_behind(&next, walk.offset)))
         });
         match behind {

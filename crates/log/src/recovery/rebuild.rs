@@ -185,7 +185,12 @@ impl Replay {
                 now.batch_bytes_max
             )));
         }
-        if let Some((at, offset)) = batch_behind(&walker.next(unfinished)?, walker.cursor.offset) {
+        // Zeros behind it may belong to a batch.
+        let upto = match unfinished {
+            0 => 0,
+            bytes => bytes + now.batch_bytes_max,
+        };
+        if let Some((at, offset)) = batch_behind(&walker.next(upto)?, walker.cursor.offset) {
             let at = walker.cursor.position + at as u64;
             return Ok(Some(format!(
                 "nothing stands there, but a batch of offset {offset} at position {at}"

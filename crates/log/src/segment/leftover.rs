@@ -11,7 +11,8 @@ const MAGIC: u8 = 2;
 const MAGIC_AT: usize = 16;
 
 /// The first whole batch, if there is one, that could belong to this log behind `log_end`: it checks, and
-/// has a later offset. Its place in `bytes`, and its base offset. Looks at every byte.
+/// has a later offset. Its place in `bytes`, and its base offset. Looks at every byte. `bytes` go on for a
+/// batch's length behind the last one that is not zero, where the file does: batches end with zeros, too.
 pub(crate) fn batch_behind(bytes: &Bytes, log_end: Offset) -> Option<(usize, Offset)> {
     let last = bytes.len().checked_sub(HEADER_BYTES)?;
     (1..=last).find_map(|at| {

@@ -9,7 +9,7 @@ use sapwood_model::{Code, DirectoryId};
 
 use crate::{
     framed::{self, FramedError, TEMPORARY_SUFFIX},
-    io::{Environment, OpenMode},
+    io::{Environment, OpenMode, is_of_the_device},
     repair,
 };
 
@@ -260,6 +260,7 @@ pub(crate) fn read_meta(environment: &Environment, path: &Path) -> Result<Direct
 /// Makes the folders, then the identity: where that is, the rest is there.
 fn make(environment: &Environment, path: &Path) -> Result<DirectoryId, OpenError> {
     let disk = &environment.disk;
+    sync_ancestors(environment, path)?;
     for folder in [TOPICS, JOURNAL, ASIDE, QUARANTINE] {
         create_dir_if_missing(environment, &path.join(folder))?;
     }
@@ -283,12 +284,24 @@ fn create_dirs(environment: &Environment, path: &Path) -> Result<(), OpenError> 
     if let Some(parent) = parent {
         create_dirs(environment, parent)?;
     }
-    create_dir_if_missing(environment, path)?;
-    let parent = parent.unwrap_or(Path::new("."));
-    environment
-        .disk
-        .sync_dir(parent)
-        .map_err(OpenError::io(parent))
+    create_dir_if_missing(environment, path)
+}
+
+/// Makes the names on the way to the directory durable, also of folders that were there: an earlier
+/// start, killed before it came here, may have made them.
+fn sync_ancestors(environment: &Environment, path: &Path) -> Result<(), OpenError> {
+    for folder in path.ancestors().skip(1) {
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        match environment.disk.sync_dir(folder) {
+            // Not to be read, or on a file system that does not sync folders: nothing was made in there.
+            Err(e) if Some(folder) != path.parent() && !is_of_the_device(&e) => {}
+            synced => synced.map_err(OpenError::io(folder))?,
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn create_dir_if_missing(

@@ -86,6 +86,16 @@ pub(crate) fn hit(disk: &SimDisk, rng: &mut Rng) -> Outcome<Place> {
     Err("there is nothing to damage".to_owned())
 }
 
+/// Makes the length word of a segment's first batch zero.
+pub(crate) fn erase_first_length(disk: &SimDisk, path: &Path) -> Outcome {
+    let bytes = read(disk, path)?;
+    for at in LENGTH_POSITION..LENGTH_POSITION + 4 {
+        disk.corrupt(path, at as u64, bytes[at])
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
 /// Where the length of the last batch stands.
 fn last_length_word(bytes: &[u8]) -> Option<Range<u64>> {
     let (mut at, mut last) = (0, None);

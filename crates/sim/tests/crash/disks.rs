@@ -96,7 +96,7 @@ impl World {
     }
 }
 
-fn partition_folder(model: &PartitionModel) -> PathBuf {
+pub(crate) fn partition_folder(model: &PartitionModel) -> PathBuf {
     let name = format!("{}-{}", model.spec.topic, model.spec.partition);
     Path::new(DATA).join("topics").join(name)
 }

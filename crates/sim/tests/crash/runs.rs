@@ -88,6 +88,11 @@ fn number(name: &str) -> Option<u64> {
     env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
+/// Whether somebody asked for one seed, such as `tools/crash`, which tries many one by one.
+pub(crate) fn is_one_seed() -> bool {
+    number("SAPWOOD_SIM_SEED").is_some()
+}
+
 /// How many times more faults are tried than `cargo test` has time for.
 pub(crate) fn sample_factor() -> u64 {
     number("SAPWOOD_SIM_SAMPLE").unwrap_or(1).max(1)
