@@ -187,17 +187,22 @@ impl DataDir {
                     source,
                 },
             })?;
+        // A start that came to an end has left a checkpoint. One that did not may have left names that are
+        // not durable, the identity's among them: they are made again.
+        let is_finished = is_ours && names.iter().any(|entry| entry.name == CHECKPOINT);
         let id = match is_ours {
+            true => read_meta(&environment, path)?,
+            false => DirectoryId(environment.entropy.u128()),
+        };
+        match is_finished {
+            // Mostly empty, so copying tools may drop them. What should be in them is missed by name.
             true => {
-                let id = read_meta(&environment, path)?;
-                // Mostly empty, so copying tools may drop them. What should be in them is missed by name.
                 for folder in [ASIDE, QUARANTINE] {
                     create_dir_if_missing(&environment, &path.join(folder))?;
                 }
-                id
             }
-            false => make(&environment, path)?,
-        };
+            false => make(&environment, path, id)?,
+        }
         refuse_half_repaired(&environment, path)?;
         Ok(Self {
             environment,
@@ -258,7 +263,7 @@ pub(crate) fn read_meta(environment: &Environment, path: &Path) -> Result<Direct
 }
 
 /// Makes the folders, then the identity: where that is, the rest is there.
-fn make(environment: &Environment, path: &Path) -> Result<DirectoryId, OpenError> {
+fn make(environment: &Environment, path: &Path, id: DirectoryId) -> Result<(), OpenError> {
     let disk = &environment.disk;
     sync_ancestors(environment, path)?;
     for folder in [TOPICS, JOURNAL, ASIDE, QUARANTINE] {
@@ -266,10 +271,8 @@ fn make(environment: &Environment, path: &Path) -> Result<DirectoryId, OpenError
     }
     // Before the identity is there: a power cut may keep its name and lose theirs.
     disk.sync_dir(path).map_err(OpenError::io(path))?;
-    let id = DirectoryId(environment.entropy.u128());
     let meta = framed::encode(META, &id.0.to_be_bytes());
-    framed::replace(&**disk, &path.join(META_FILE), &meta).map_err(OpenError::io(path))?;
-    Ok(id)
+    framed::replace(&**disk, &path.join(META_FILE), &meta).map_err(OpenError::io(path))
 }
 
 fn create_dirs(environment: &Environment, path: &Path) -> Result<(), OpenError> {

@@ -161,7 +161,7 @@ fn forgeries(trial: &Trial) -> Outcome<(usize, usize)> {
 fn a_first_start_that_is_killed_leaves_what_the_next_one_makes_durable() {
     for_seeds(
         "a_first_start_that_is_killed_leaves_what_the_next_one_makes_durable",
-        1,
+        12,
         |trial| {
             let mut rng = Rng::new(trial.seed);
             let mut probe = trial.world();
@@ -173,6 +173,7 @@ fn a_first_start_that_is_killed_leaves_what_the_next_one_makes_durable() {
                     return Err(format!("nothing stopped the start at step {step}"));
                 }
                 world.crash(End::Kill, &mut rng);
+                a_second_start_that_stops_leaves_a_third(&world, step, &mut rng)?;
                 let told = |error| format!("killed at step {step}: {error}");
                 workload::begin(&mut world).map_err(told)?;
                 workload::go_on(&mut world, &mut rng).map_err(told)?;
@@ -184,6 +185,21 @@ fn a_first_start_that_is_killed_leaves_what_the_next_one_makes_durable() {
             Ok(())
         },
     );
+}
+
+/// The power is cut in the second start, at every step of it.
+fn a_second_start_that_stops_leaves_a_third(killed: &World, at: u64, rng: &mut Rng) -> Outcome {
+    for step in 0.. {
+        let mut world = World::new(killed.machine.fork(), killed.model.clone());
+        let disk = world.machine.disk.clone();
+        disk.stop_at(Stop::Step(disk.steps() + step));
+        if world.open().is_ok() {
+            return Ok(());
+        }
+        let told = |error| format!("killed at step {at}, and then at {step}: {error}");
+        workload::restart(&mut world, End::PowerCut, rng).map_err(told)?;
+    }
+    Ok(())
 }
 
 #[test]
