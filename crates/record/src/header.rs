@@ -114,6 +114,13 @@ impl Header {
         i64::from_be_bytes(self.field(0)) >= 0 && i32::from_be_bytes(self.field(LEADER_EPOCH)) >= 0
     }
 
+    /// Whether the number of records and the last offset delta are numbers that a batch can have.
+    pub fn is_counted(&self) -> bool {
+        let count = i64::from(self.records_count_wire());
+        let delta = i64::from(self.last_offset_delta());
+        delta >= 0 && (0..=delta + 1).contains(&count)
+    }
+
     /// The batch's version; 2 in every valid batch.
     pub fn magic(&self) -> u8 {
         self.0[MAGIC_POSITION]

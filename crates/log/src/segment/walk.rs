@@ -314,8 +314,7 @@ impl<'s> Walker<'s> {
             && header.size_bytes() >= HEADER_BYTES
             && header.size_bytes() as u64 <= self.end - self.position
             && self.ends_soundly(header)
-            && header.last_offset_delta() >= 0
-            && i64::from(header.records_count()) <= i64::from(header.last_offset_delta()) + 1
+            && header.is_counted()
     }
 
     /// The last batch of a sealed segment ends with it.

@@ -124,8 +124,8 @@ fn an_older_checkpoint_is_not_taken_for_that_of_the_clean_stop() {
 }
 
 #[test]
-fn a_negative_offset_or_leader_epoch_is_damage() {
-    for byte in [0, 12] {
+fn a_negative_offset_leader_epoch_or_count_is_damage() {
+    for byte in [0, 12, 57] {
         let path = "topics/pine-0/00000000000000000000.log";
         let verdicts = verdicts(End::CleanStop, |cases, damage| {
             let sign = |at, mask| at == byte && mask == 0x80;
