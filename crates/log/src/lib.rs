@@ -11,6 +11,7 @@ mod producers;
 mod sums;
 
 mod partition;
+pub mod retention;
 mod segment;
 
 mod durability;

@@ -242,6 +242,16 @@ pub trait File: Send + Sync + Debug {
     /// [`File::sync_data`].
     fn check_write_out(&self) -> io::Result<()>;
 
+    /// When the content last changed, by the file system's clock; `None` where it does not say. A store
+    /// through a mapping may be noted late.
+    ///
+    /// # Errors
+    ///
+    /// What the file system reports.
+    fn modified(&self) -> io::Result<Option<Timestamp>> {
+        Ok(None)
+    }
+
     /// The writer of an active segment and what its readers share.
     ///
     /// `capacity` is the largest position that will ever be written; it may lie beyond the end of the

@@ -213,6 +213,12 @@ impl File for RealFile {
         mmap::check_write_out(&self.file)
     }
 
+    fn modified(&self) -> io::Result<Option<Timestamp>> {
+        let modified = self.file.metadata()?.modified()?;
+        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(since.as_millis()).ok().map(Timestamp))
+    }
+
     fn tail(
         &self,
         kind: TailKind,

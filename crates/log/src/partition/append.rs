@@ -24,6 +24,7 @@ use crate::{
 #[derive(Debug, Default)]
 struct News {
     maintenance: bool,
+    rolled: bool,
     high_watermark: Option<Offset>,
     journal: Option<JournalNews>,
     /// For the checkpoints of os topics.
@@ -141,7 +142,7 @@ impl Partition {
         Ok(self.appended(base_offset, header.last_offset(), false))
     }
 
-    fn check_appendable(&self) -> Result<(), AppendError> {
+    pub(super) fn check_appendable(&self) -> Result<(), AppendError> {
         if let Some(reason) = self.offline.get() {
             return Err(AppendError::Offline {
                 reason: Arc::clone(reason),
@@ -188,6 +189,7 @@ impl Partition {
         if self.is_roll_due(writer, header, config, now) {
             self.begin_segment(writer, header, config, now, space)?;
             news.maintenance = true;
+            news.rolled = true;
         } else if writer
             .active
             .capacity()
@@ -212,7 +214,7 @@ impl Partition {
         Ok(())
     }
 
-    fn reopen(
+    pub(super) fn reopen(
         &self,
         writer: &mut Writer,
         config: &LogConfig,
@@ -246,11 +248,7 @@ impl Partition {
             Some(first) if first.0 >= 0 => header.max_timestamp().0.saturating_sub(first.0),
             _ => now.0.saturating_sub(active.opened_at.0),
         };
-        let jitter_ms = match config.segment_jitter_ms {
-            0 => 0,
-            max => self.jitter(base) % max,
-        };
-        let segment_ms = config.segment_ms.saturating_sub(jitter_ms);
+        let segment_ms = self.segment_ms(base, config);
         active.position() + header.size_bytes() as u64 > limit
             || waited_ms > i64::try_from(segment_ms).unwrap_or(i64::MAX)
             || i32::try_from(header.last_offset().0 - base.0).is_err()
@@ -259,7 +257,7 @@ impl Partition {
 
     /// A number that is the same for a segment for all its life and different for the next one
     /// (SplitMix64's finaliser).
-    fn jitter(&self, base_offset: Offset) -> u64 {
+    pub(super) fn jitter(&self, base_offset: Offset) -> u64 {
         let id = self.spec.topic_id.0;
         let mut mixed =
             (id as u64) ^ ((id >> 64) as u64) ^ (u64::from(self.spec.partition.0) << 32);
@@ -406,6 +404,11 @@ impl Partition {
         }
         if news.maintenance {
             self.want_maintenance();
+        }
+        if news.rolled
+            && let Some(observer) = self.observer.get()
+        {
+            observer.segment_rolled();
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 use sapwood_model::{Offset, Timestamp};
@@ -15,7 +15,7 @@ use crate::{
     index::IndexCounts,
     io::{File, OpenMode},
     names,
-    segment::{Prepared, SealedSegment, Segment},
+    segment::{Prepared, Segment},
 };
 
 /// After the next segment could not be prepared, appends make it themselves for this long.
@@ -53,6 +53,9 @@ impl Partition {
         self.start_write_out(now);
         self.seal_durable(&upkeep);
         self.remove_trimmed();
+        if let Err(error) = self.name_empty_end(&mut upkeep) {
+            debug!(folder = %self.folder.display(), %error, "could not name the end of a log");
+        }
         self.write_epochs(&mut upkeep);
         again && self.offline.get().is_none()
     }
@@ -82,10 +85,12 @@ impl Partition {
     }
 
     fn close_locked(&self) -> Result<Cut, Arc<OfflineReason>> {
-        let upkeep = self.upkeep.lock();
+        let mut upkeep = self.upkeep.lock();
         if let Some(reason) = self.offline.get() {
             return Err(Arc::clone(reason));
         }
+        self.name_empty_end(&mut upkeep)
+            .map_err(|error| self.fail("name the end of", &self.folder, error))?;
         self.seal_below(&upkeep, Offset(u64::MAX))
             .map_err(|error| match error {
                 SealError::Offline(reason) => reason,
@@ -207,12 +212,7 @@ impl Partition {
                 waiting.sealed,
                 "everything below the watermark was sealed above"
             );
-            let sealed = SealedSegment {
-                base_offset: waiting.segment.base_offset,
-                end_offset: waiting.end_offset,
-                bytes: waiting.bytes,
-                latest: OnceLock::from(waiting.segment.index.read().latest()),
-            };
+            let sealed = self.sealed(waiting);
             // A handle from the time when the segment was open has no index.
             self.open_files.forget(&self.key(sealed.base_offset));
             let view = self.view.load().replace(Segment::Sealed(Arc::new(sealed)));

@@ -13,6 +13,7 @@ mod errors;
 mod journaling;
 mod maintain;
 mod read;
+mod retain;
 mod scrub;
 mod times;
 mod truncate;
@@ -193,6 +194,8 @@ struct Checkpointed {
 struct Upkeep {
     /// The list of epochs as it is in its file.
     epochs_written: Option<EpochList>,
+    /// The empty segment at the log's end that has a file.
+    named_end: Option<Offset>,
     /// When the next segment could not be prepared.
     prepare_failed_at: Option<Timestamp>,
 }
@@ -570,6 +573,7 @@ fn assemble_segments(
                 end_offset,
                 bytes: found.bytes,
                 latest: OnceLock::new(),
+                aged_from: OnceLock::new(),
             })));
         } else {
             let owner = SegmentKey {

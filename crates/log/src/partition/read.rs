@@ -286,7 +286,8 @@ impl Partition {
         if self.is_abandoned() {
             return ReadError::Closed;
         }
-        if from < self.bounds().log_start {
+        let log_start = self.bounds().log_start;
+        if from < log_start || end <= log_start {
             return self.out_of_range(from);
         }
         let reason = match error {

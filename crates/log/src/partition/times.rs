@@ -25,7 +25,7 @@ const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 /// The largest timestamp of a segment.
 #[derive(Debug, Clone, Copy)]
-enum Latest {
+pub(super) enum Latest {
     /// And the batch that brought it; `None` when no batch has one.
     Is(Option<TimeEntry>),
     /// The index of an open segment is wrong. It gets a right one when it is read after it was sealed.
@@ -58,6 +58,7 @@ impl Partition {
             match outcome {
                 Ok(None) => {}
                 Ok(found) => return Ok(found),
+                Err(_) if end <= self.bounds().log_start => {} // removed meanwhile
                 Err(error) => return Err(self.read_failed(segment, end, end, error)),
             }
         }
@@ -73,9 +74,10 @@ impl Partition {
         let (view, window) = self.window()?;
         let mut largest: Option<(&Segment, Offset, Timestamp)> = None;
         for (segment, end) in window.segments(&view) {
-            let found = self
-                .max_in(segment, window)
-                .map_err(|error| self.read_failed(segment, end, end, error))?;
+            let found = match self.max_in(segment, window) {
+                Err(_) if end <= self.bounds().log_start => None, // removed meanwhile
+                found => found.map_err(|error| self.read_failed(segment, end, end, error))?,
+            };
             if let Some(timestamp) = found
                 && largest.is_none_or(|(.., largest)| timestamp > largest)
             {
@@ -108,7 +110,7 @@ impl Partition {
     }
 
     /// The largest timestamp of a segment, above the watermark too.
-    fn latest_of(&self, segment: &Segment) -> Result<Latest, WalkError> {
+    pub(super) fn latest_of(&self, segment: &Segment) -> Result<Latest, WalkError> {
         match segment {
             Segment::Open(open) => {
                 let latest = open.index.read().latest();

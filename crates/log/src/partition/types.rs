@@ -156,4 +156,7 @@ pub trait PartitionObserver: Send + Sync {
 
     /// The partition went offline. Called once.
     fn failed(&self);
+
+    /// An append has begun another segment.
+    fn segment_rolled(&self) {}
 }

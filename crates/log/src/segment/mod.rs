@@ -13,7 +13,7 @@ mod walk;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
-use sapwood_model::Offset;
+use sapwood_model::{Offset, Timestamp};
 
 pub(crate) use active::{ActiveSegment, Layout, Prepared, Room};
 pub(crate) use leftover::batch_behind;
@@ -115,6 +115,9 @@ pub(crate) struct SealedSegment {
     pub(crate) bytes: u64,
     /// The largest timestamp and the batch that brought it, once somebody asked.
     pub(crate) latest: OnceLock<Option<TimeEntry>>,
+    /// From when on retention counts its age, once that was looked up in the batches: the largest
+    /// timestamp, or when it was last written if no batch has one.
+    pub(crate) aged_from: OnceLock<Timestamp>,
 }
 
 /// The segments of a partition as they were published: ascending, contiguous, at least one.

@@ -10,7 +10,7 @@ use sapwood_sim::Rng;
 use crate::clients::{self, build};
 use crate::forger;
 use crate::model::{End, Key};
-use crate::world::{Outcome, World};
+use crate::world::{Outcome, World, roll};
 
 /// The topics that a workload starts with.
 const TOPICS: [(&str, Durability); 3] = [
@@ -66,11 +66,17 @@ pub(crate) fn step(world: &mut World, rng: &mut Rng, leaning: Leaning) -> Outcom
         64..72 => world.step_maintenance()?,
         72..76 => world.flush()?,
         76..80 => world.checkpoint()?,
-        80..86 => trim(world, key, rng)?,
+        80..86 => {
+            if rng.chance(1, 2) {
+                roll(world, key)?;
+            }
+            trim(world, key, rng)?;
+        }
         86..89 => replace_topic(world, key, rng)?,
         89..93 => switch(world, key, rng)?,
         93..97 => truncate(world, key, rng)?,
-        97..100 => configure(world, key, rng)?,
+        97..99 => configure(world, key, rng)?,
+        99 => roll(world, key)?,
         100..104 => move_clock(world, rng),
         104..106 => world.expire(key),
         106 => world.add_partition(key.0)?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sapwood_log::io::Disk;
+use sapwood_log::io::{Clock, Disk};
 use sapwood_log::{
     DataDir, LogConfig, Partition, PartitionObserver, PartitionSpec, PartitionState, Progress,
     Read, ReadLimits, ReadMode, RecoveryReport, Store, StoreOptions,
@@ -496,6 +496,20 @@ impl World {
         let trimmed = partition.trim(to);
         self.settle();
         trimmed.map_err(|error| format!("{key:?} is not trimmed to {to}: {error}"))
+    }
+}
+
+/// Ends the active segment without an append, as retention does.
+pub(crate) fn roll(world: &mut World, key: Key) -> Outcome {
+    let Some(partition) = world.partition(key) else {
+        return Ok(());
+    };
+    let (end, now) = (partition.bounds().log_end, world.machine.clock.now());
+    let rolled = partition.roll(end, now);
+    world.settle();
+    match rolled {
+        Err(error) if !world.faulty => Err(format!("{key:?} is not rolled at {end}: {error}")),
+        _ => Ok(()),
     }
 }
 

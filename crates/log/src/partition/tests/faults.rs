@@ -160,6 +160,9 @@ impl File for FaultyFile {
         self.file.start_write_out(range)
     }
 
+    fn modified(&self) -> io::Result<Option<super::Timestamp>> {
+        self.file.modified()
+    }
     fn check_write_out(&self) -> io::Result<()> {
         self.file.check_write_out()
     }

@@ -5,6 +5,7 @@ mod faults;
 mod journal;
 mod model;
 mod readers;
+mod retain;
 mod scrub;
 mod space;
 mod upkeep;
