@@ -64,7 +64,7 @@ async fn topics_configurations_and_records_outlive_a_stop_and_a_kill() {
     create(
         &admin,
         "kept",
-        &[("retention.ms", "1234567"), ("durability", "os")],
+        &[("retention.ms", "1234567890123456"), ("durability", "os")],
     )
     .await;
     create(&admin, "gone", &[]).await;
@@ -84,7 +84,7 @@ async fn topics_configurations_and_records_outlive_a_stop_and_a_kill() {
         assert_eq!(described.topic.id, before.id, "clean {clean}");
         assert_eq!(described.partitions.len(), 4, "clean {clean}");
         for (key, value) in [
-            ("retention.ms", "1234567"),
+            ("retention.ms", "1234567890123456"),
             ("durability", "os"),
             ("segment.bytes", "1048576"),
         ] {

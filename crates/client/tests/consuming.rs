@@ -131,12 +131,10 @@ async fn a_consumer_goes_on_where_it_was_after_the_broker_was_killed() {
         seen.extend(take(&mut consumer, 100).await);
         let address = server.address;
         server.kill().await;
-        server = Server::start_with(
-            broker_options(dir.path()),
-            GrpcOptions::default(),
-            Some(address),
-        )
-        .await;
+        let mut options = broker_options(dir.path());
+        // The records say that they are of 1970.
+        options.topic_defaults = vec![("retention.ms".into(), "-1".into())];
+        server = Server::start_with(options, GrpcOptions::default(), Some(address)).await;
         fill(&client, "t", 500 + round * 50, 50).await;
     }
     seen.extend(take(&mut consumer, 350).await);
