@@ -436,7 +436,7 @@ impl Core {
         }
         let partition = |spec: PartitionSpec| {
             let log = found(&spec).expect("it was there, or was made above");
-            Partition::new(spec.partition, log)
+            Partition::new(spec.partition, log, self.background.rolls())
         };
         Ok(specs.into_iter().map(partition).collect())
     }

@@ -31,6 +31,7 @@ mod metrics;
 mod producer_ids;
 mod throttle;
 
+pub use background::Retained;
 pub use broker::{Broker, CloseError, OpenError};
 pub use catalog::{CatalogError, CatalogOpenError, read_stopped_catalog};
 pub use coordinator::{CoordinatorError, LoadProgress};
@@ -43,7 +44,10 @@ pub use groups::{
     SeekResult, SeekTarget, SurveyedGroup,
 };
 pub use limits::{Budget, BudgetError, ConnectionBudget, Permit};
-pub use metrics::{Metrics, MetricsSnapshot, PartitionMetrics, Results, TaskMetrics, TopicMetrics};
+pub use metrics::{
+    Metrics, MetricsSnapshot, PartitionMetrics, Results, RetentionMetrics, TaskMetrics,
+    TopicMetrics,
+};
 pub use options::{BrokerOptions, ReplicationPolicy};
 pub use produce::{Pending, Produce, ProduceError, Produced};
 pub use producer_ids::ProducerIdError;

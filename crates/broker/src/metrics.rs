@@ -24,6 +24,8 @@ pub struct Metrics {
     pub fetch_read: Histogram,
     /// The time that a fetch was parked; only those that were.
     pub fetch_parked: Histogram,
+    /// What retention does.
+    pub retention: RetentionMetrics,
     /// What groups do. Shared with those who host them.
     pub groups: Arc<GroupMetrics>,
     /// Fetches that are parked now are those that came minus those that left.
@@ -38,6 +40,19 @@ impl Metrics {
         let left = self.fetches_left.get();
         self.fetches_came.get().saturating_sub(left)
     }
+}
+
+/// What retention has done since the start.
+#[derive(Debug, Default)]
+pub struct RetentionMetrics {
+    /// Planning all partitions once. No file is read for it.
+    pub pass: Histogram,
+    /// Segments whose records were deleted.
+    pub segments: Counter,
+    /// Bytes of their batches.
+    pub bytes: Counter,
+    /// Partitions with which something failed, each time that it did.
+    pub failures: Counter,
 }
 
 /// How often an operation succeeded, and how often it failed with which code.

@@ -54,6 +54,8 @@ pub struct BrokerOptions {
     /// How fast sealed segments are read in the background to find damage, in bytes a second: after an
     /// unclean start and once a week. 0 switches it off.
     pub scrub_bytes_per_second: u64,
+    /// How long after a look at all partitions retention looks again, if nothing is due before.
+    pub retention_interval: Duration,
     /// The settings of consumer groups.
     pub groups: sapwood_group::Settings,
     /// How long a drain waits for what was accepted before it closes the store, which makes what is
@@ -82,6 +84,7 @@ impl BrokerOptions {
             cold_reads_max: 16,
             producer_expiration: Duration::from_secs(24 * 60 * 60),
             scrub_bytes_per_second: 0,
+            retention_interval: Duration::from_secs(5 * 60),
             groups: sapwood_group::Settings::default(),
             drain_timeout: Duration::from_secs(10),
             driver: Driver::default(),

@@ -11,10 +11,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
-use sapwood_log::{Bounds, PartitionState, PartitionStats};
-use sapwood_model::{Code, Durability, LeaderEpoch, PartitionId, Timestamp, TopicId, TopicName};
+use sapwood_log::{Bounds, PartitionObserver, PartitionState, PartitionStats};
+use sapwood_model::{
+    Code, Durability, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName,
+};
 
 use crate::{
+    background::Rolls,
     metrics::TopicCounters,
     topic_config::TopicConfig,
     topics::is_internal_topic,
@@ -196,9 +199,16 @@ impl fmt::Debug for Partition {
 
 impl Partition {
     /// Begins to serve a log.
-    pub(crate) fn new(partition: PartitionId, log: Arc<sapwood_log::Partition>) -> Arc<Self> {
+    pub(crate) fn new(
+        partition: PartitionId,
+        log: Arc<sapwood_log::Partition>,
+        rolls: Rolls,
+    ) -> Arc<Self> {
         let waiters = Arc::new(Waiters::default());
-        log.observe(waiters.clone());
+        log.observe(Arc::new(Observer {
+            waiters: waiters.clone(),
+            rolls,
+        }));
         // It may have gone offline in recovery, before anybody observed it.
         if matches!(log.state(), PartitionState::Offline { .. }) {
             waiters.end(Outcome::Failed, log.bounds().high_watermark);
@@ -230,6 +240,26 @@ impl Partition {
     pub(crate) fn deleted(&self) {
         self.waiters
             .end(Outcome::Deleted, self.log.bounds().high_watermark);
+    }
+}
+
+/// Hands on what a log tells.
+struct Observer {
+    waiters: Arc<Waiters>,
+    rolls: Rolls,
+}
+
+impl PartitionObserver for Observer {
+    fn high_watermark_moved(&self, high_watermark: Offset) {
+        self.waiters.high_watermark_moved(high_watermark);
+    }
+
+    fn failed(&self) {
+        self.waiters.failed();
+    }
+
+    fn segment_rolled(&self) {
+        self.rolls.rolled();
     }
 }
 

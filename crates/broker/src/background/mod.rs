@@ -10,6 +10,7 @@
 
 mod deletions;
 mod producers;
+mod retention;
 mod scrub;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use sapwood_model::TopicId;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
+pub use self::retention::Retained;
 use crate::{broker::Core, drain::Status, metrics::TaskMetrics};
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -39,6 +41,8 @@ enum Next {
     Triggered,
     /// After this time, however often it is triggered until then.
     After(Duration),
+    /// When it is triggered, or after this time.
+    By(Duration),
 }
 
 /// What went wrong in a tick. It is logged where it stops: in the table.
@@ -55,9 +59,10 @@ struct Row {
 
 const FORGET_DELETED: usize = 0;
 const EXPIRE_PRODUCERS: usize = 1;
+const RETENTION: usize = 3;
 
 /// The table. Every row runs once soon after the start.
-const ROWS: [Row; 3] = [
+const ROWS: [Row; 4] = [
     Row {
         name: "forget-deleted",
         tick: deletions::forget,
@@ -73,6 +78,11 @@ const ROWS: [Row; 3] = [
         tick: scrub::scrub,
         delay: Duration::ZERO,
     },
+    Row {
+        name: "retention",
+        tick: retention::retain,
+        delay: Duration::from_secs(1),
+    },
 ];
 
 /// What the rows share with the rest of the broker.
@@ -85,6 +95,25 @@ pub(crate) struct Background {
     /// Ids that the store is done with and the catalog was not told yet.
     forgettable: parking_lot::Mutex<Vec<TopicId>>,
     scrub: parking_lot::Mutex<scrub::Scrub>,
+    retention: parking_lot::Mutex<retention::Retention>,
+    /// Some topic has a limit in bytes.
+    sizes_matter: Arc<AtomicBool>,
+}
+
+/// Tells retention of segments that are full.
+#[derive(Debug, Clone)]
+pub(crate) struct Rolls {
+    rows: Arc<[Shared; ROWS.len()]>,
+    sizes_matter: Arc<AtomicBool>,
+}
+
+impl Rolls {
+    /// A log has grown by a segment. Costs one load when no topic has a limit in bytes.
+    pub(crate) fn rolled(&self) {
+        if self.sizes_matter.load(Ordering::Relaxed) {
+            self.rows[RETENTION].trigger.notify_one();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +146,23 @@ impl Background {
         {
             self.rows[EXPIRE_PRODUCERS].trigger.notify_one();
         }
+    }
+
+    /// What a topic keeps was changed.
+    pub(crate) fn retention_changed(&self) {
+        self.rows[RETENTION].trigger.notify_one();
+    }
+
+    /// Who tells retention of full segments.
+    pub(crate) fn rolls(&self) -> Rolls {
+        Rolls {
+            rows: self.rows.clone(),
+            sizes_matter: self.sizes_matter.clone(),
+        }
+    }
+
+    fn set_sizes_matter(&self, matter: bool) {
+        self.sizes_matter.store(matter, Ordering::Relaxed);
     }
 
     pub(crate) fn metrics(&self) -> Vec<TaskMetrics> {
@@ -175,6 +221,13 @@ async fn wait(row: &Row, shared: &Shared, next: Next) {
         Next::Triggered => {
             shared.trigger.notified().await;
             tokio::time::sleep(row.delay).await;
+        }
+        Next::By(time) => {
+            tokio::select! {
+                biased;
+                () = shared.trigger.notified() => tokio::time::sleep(row.delay).await,
+                () = tokio::time::sleep(time) => {}
+            }
         }
     }
 }

@@ -248,15 +248,25 @@ impl Catalog {
     /// Decides, writes, syncs and applies one command. Durable when it returns. Commands that are
     /// proposed while another one is being synced share the next sync.
     pub(crate) fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
-        let answer = Arc::new(Mutex::new(None));
-        self.proposed.lock().push(Proposal {
+        let answer = self.propose_all(vec![command]).pop();
+        answer.expect("one answer for one command")
+    }
+
+    /// As [`Catalog::propose`], for commands that share one sync. Each has an answer of its own: one that
+    /// is rejected does not hinder the others.
+    pub(crate) fn propose_all(&self, commands: Vec<Command>) -> Vec<Result<Applied, ProposeError>> {
+        let propose = |command| Proposal {
             command,
-            answer: answer.clone(),
-        });
+            answer: Arc::default(),
+        };
+        let proposals: Vec<_> = commands.into_iter().map(propose).collect();
+        let own: Vec<_> = proposals.iter().map(|one| one.answer.clone()).collect();
+        // All at once, so that whoever takes one takes all.
+        self.proposed.lock().extend(proposals);
         let mut inner = self.inner.lock();
-        let answered = answer.lock().take();
-        answered.unwrap_or_else(|| {
-            // Nobody took it along, so it is still there: this is the one who takes all.
+        let is_answered = own.first().is_none_or(|answer| answer.lock().is_some());
+        if !is_answered {
+            // Nobody took them along, so they are still there: this is the one who takes all.
             let (commands, answers): (Vec<_>, Vec<_>) = std::mem::take(&mut *self.proposed.lock())
                 .into_iter()
                 .map(|proposal| (proposal.command, proposal.answer))
@@ -264,9 +274,10 @@ impl Catalog {
             for (to, result) in answers.iter().zip(self.commit(&mut inner, commands)) {
                 *to.lock() = Some(result);
             }
-            let own = answer.lock().take();
-            own.expect("every proposal is answered, one's own among them")
-        })
+        }
+        let answers = own.iter().map(|answer| answer.lock().take());
+        let answered = answers.map(|answer| answer.expect("every proposal is answered"));
+        answered.collect()
     }
 
     /// One answer for each command. A rejected one does not hinder the others.

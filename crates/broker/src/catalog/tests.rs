@@ -40,6 +40,22 @@ fn state(catalog: &Catalog) -> State {
 }
 
 #[test]
+fn commands_that_are_proposed_together_share_a_sync_and_are_answered_one_by_one() {
+    let machine = machine(1);
+    let catalog = open(&machine).unwrap();
+    let (number, syncs) = (catalog.next_number(), machine.disk.syncs());
+    let answers = catalog.propose_all(vec![create(1), create(1), create(2)]);
+    let accepted: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+    assert_eq!(accepted, [true, false, true]);
+    assert_eq!(
+        (catalog.next_number(), machine.disk.syncs()),
+        (number + 1, syncs + 1)
+    );
+    assert!(catalog.propose_all(Vec::new()).is_empty());
+    assert_eq!(state(&catalog).topics().len(), 2);
+}
+
+#[test]
 fn what_was_applied_is_there_after_every_kind_of_stop() {
     let machine = machine(1);
     let catalog = open(&machine).unwrap();

@@ -215,7 +215,7 @@ impl<'a> Places<'a> {
         Some(Place {
             topic_id: topic.id,
             partition: topic.partition(partition).ok()?,
-            retention_ms: topic.config.load().retention_ms,
+            retention_ms: topic.config.load().retention.age_ms,
         })
     }
 }

@@ -24,7 +24,7 @@ pub enum ValueKind {
 pub enum Effect {
     /// It is in force as soon as the change is answered.
     Honoured,
-    /// It is kept and shown for retention and compaction, which this version does not run.
+    /// It is kept and shown for compaction, which this version does not run.
     Kept,
     /// It is kept and shown for the tools that set it by habit. It cannot mean anything on one broker
     /// that stores its logs as this one does.
@@ -143,10 +143,10 @@ pub(crate) const KEYS: &[ConfigKey] = &[
         "cleanup.policy",
         "delete",
         Rule::ListOf(&["delete", "compact"]),
-        Effect::Kept,
-        "What happens to old records. delete: whole segments go by time and size. compact: the \
-         latest record of each key stays. Records for a compacted topic are refused without a \
-         key.",
+        Effect::Honoured,
+        "What happens to old records. delete: whole segments go, by retention.ms and \
+         retention.bytes. compact: the latest record of each key stays; this version removes none of \
+         the others. Records for a compacted topic are refused without a key.",
     )
     .broker("log.cleanup.policy"),
     key(
@@ -370,16 +370,20 @@ pub(crate) const KEYS: &[ConfigKey] = &[
         "retention.bytes",
         "-1",
         long(-1),
-        Effect::Kept,
-        "Bytes kept of each partition; -1 is without limit.",
+        Effect::Honoured,
+        "Bytes kept of each partition; -1 is without limit. The oldest segment goes when the others \
+         have as many without it.",
     )
     .broker("log.retention.bytes"),
     key(
         "retention.ms",
         "604800000",
         long(-1),
-        Effect::Kept,
-        "How long records are kept, in milliseconds; -1 is for ever.",
+        Effect::Honoured,
+        "How long records are kept, in milliseconds; -1 is for ever. A segment goes when its largest \
+         timestamp is older than that, the one that is written too. One in the future keeps its segment, \
+         and those behind it, until its time has come. Where no record has a timestamp, it counts when \
+         the file was last written.",
     )
     .broker("log.retention.ms"),
     key(
@@ -412,7 +416,8 @@ pub(crate) const KEYS: &[ConfigKey] = &[
         "604800000",
         long(1),
         Effect::Honoured,
-        "How long a segment is written before the next one is begun, in milliseconds.",
+        "How long a segment is written before the next one is begun, in milliseconds. By the \
+         timestamps of what is appended, and by the clock where nothing is.",
     )
     .broker("log.roll.ms"),
     key(

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use sapwood_log::LogConfig;
+use sapwood_log::{LogConfig, retention::Policy};
 use sapwood_model::{Code, Durability};
 use sapwood_record::{Codec, Compression, TimestampRule};
 use tracing::error;
@@ -405,13 +405,20 @@ impl TopicDefaults {
         let policies = self.value(&values, "cleanup.policy");
         let has = |policy| value::list(policies).any(|name| name == policy);
         let (compacted, deletes) = (has("compact"), has("delete"));
-        // -1 keeps records for ever.
-        let retention_ms = u64::try_from(self.whole(&values, "retention.ms")).ok();
+        // -1 is no limit.
+        let limit = |key| u64::try_from(self.whole(&values, key)).ok();
+        let retention = match deletes {
+            true => Policy {
+                age_ms: limit("retention.ms"),
+                bytes: limit("retention.bytes"),
+            },
+            false => Policy::KEEP,
+        };
         TopicConfig {
             batch_bytes_max: usize::try_from(batch_bytes_max).unwrap_or(usize::MAX),
             timestamps: self.timestamps(&values),
             compacted,
-            retention_ms: retention_ms.filter(|_| deletes),
+            retention,
             compression: self.compression(&values),
             log: LogConfig {
                 durability,
@@ -491,8 +498,8 @@ pub(crate) struct TopicConfig {
     pub(crate) timestamps: TimestampRule,
     /// Each record needs a key.
     pub(crate) compacted: bool,
-    /// How long records are kept, in milliseconds; `None` when they are not deleted for their age.
-    pub(crate) retention_ms: Option<u64>,
+    /// What is kept of each partition.
+    pub(crate) retention: Policy,
     /// The codec that batches are brought to; `None` leaves them as they were sent.
     pub(crate) compression: Option<Compression>,
     pub(crate) log: LogConfig,

@@ -210,6 +210,7 @@ impl Core {
             }
         }
         topic.config.store(Arc::new(after));
+        self.background.retention_changed();
         info!(topic = %topic.name, "changed a topic's configuration");
         Ok(())
     }

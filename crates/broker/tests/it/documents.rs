@@ -40,9 +40,8 @@ fn page() -> String {
         ),
         (
             Effect::Kept,
-            "Kept for retention and compaction",
-            "Checked, kept and shown. This version removes no old records by itself, by time, size \
-             or key: delete them with\n`sapwood topic trim` or Kafka's DeleteRecords.",
+            "Kept for compaction",
+            "Checked, kept and shown. This version removes no records by key.",
         ),
         (
             Effect::Meaningless,

@@ -67,7 +67,7 @@ fn the_keys_are_those_of_kafka_and_durability() {
             of(Effect::Kept),
             of(Effect::Meaningless)
         ),
-        (13, 7, 14)
+        (16, 4, 14)
     );
 }
 

@@ -96,10 +96,16 @@ async fn answer(broker: &Broker, notes: &Notes, request: Request) -> Result<(), 
         Request::Change(name, change) => self::change(broker, notes, name, change).await,
         Request::Produce(at, batches) => produce(broker, notes, at, batches).await,
         Request::Read(at, id, from) => {
+            let start = || {
+                let bounds = broker.bounds(id, PartitionId(at.1));
+                bounds.map_or(0, |bounds| bounds.log_start.0)
+            };
+            let from = from.max(start());
             let found = found::read(broker, id, at.1, from).await;
             match found {
                 Ok(found) => notes.add(Note::Read(at, id, found)),
-                // Between the look at the log start and the read it may have moved.
+                // Retention has come past it meanwhile.
+                Err(_) if start() > from => {}
                 Err(told) => return Err(failure("read", Code::OffsetOutOfRange, &told)),
             }
             Ok(())

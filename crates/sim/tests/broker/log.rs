@@ -143,12 +143,21 @@ impl Log {
         }
     }
 
-    /// Compares what a process finds with what it may find.
-    pub(crate) fn check(&self, start: u64, end: u64, found: &[Found], ended: End) -> Outcome {
-        if start != self.start && !self.trims.contains(&start) {
+    /// Compares what a process finds with what it may find. `overdue`: what was made before is not kept
+    /// any longer, if retention is at work.
+    pub(crate) fn check(
+        &self,
+        start: u64,
+        end: u64,
+        found: &[Found],
+        ended: End,
+        overdue: Option<i64>,
+    ) -> Outcome {
+        let may_go = overdue.is_some_and(|overdue| self.is_overdue(start, overdue));
+        if start != self.start && !self.trims.contains(&start) && !may_go {
             let (is, asked) = (self.start, &self.trims);
             return Err(format!(
-                "the log start is {start}, not {is} or one of {asked:?}"
+                "the log start is {start}, not {is} or one of {asked:?}; overdue: {overdue:?}"
             ));
         }
         let mut seen = BTreeSet::new();
@@ -209,6 +218,16 @@ impl Log {
             ));
         }
         Ok(())
+    }
+
+    /// Whether retention may have moved the log start here: everything below was made before `overdue`.
+    fn is_overdue(&self, start: u64, overdue: i64) -> bool {
+        let below = self.sent.values().filter(|sent| match sent.fate {
+            Fate::At(base) => base < start,
+            Fate::Open | Fate::Gone => false,
+        });
+        let mut times = below.filter_map(|sent| Header::read(&sent.bytes));
+        start > self.start && times.all(|header| header.max_timestamp().0 < overdue)
     }
 
     /// Takes over what a recovery found, and has made durable.

@@ -10,10 +10,12 @@ mod clients;
 mod found;
 mod log;
 mod model;
+mod retention;
 mod workload;
 mod world;
 
 use std::env;
+use std::time::Duration;
 
 use sapwood_broker::Driver;
 use sapwood_log::io::TailKind;
@@ -78,7 +80,7 @@ fn capture() -> Capture {
 /// Runs a workload and gives every survivor to `check` as soon as it is there.
 fn run(seed: u64, driver: Driver, mut check: impl FnMut(Survivor) -> Outcome) -> Outcome<World> {
     let mut rng = Rng::new(seed);
-    let mut world = World::new(machine(seed), Model::default(), seed);
+    let mut world = World::new(machine(seed), Model::ageing(), seed);
     world.driver = driver;
     world.machine.disk.capture(Some(capture()));
     if trace() {
@@ -184,9 +186,16 @@ fn check_every_stop(seed: u64, driver: Driver, every: u64) -> Outcome<String> {
 
 /// What a recovery has found is there again after the next crash, whatever it is.
 fn open_again(world: &mut World, rng: &mut Rng) -> Outcome {
-    let first = world.find()?;
+    // So that nothing is left that retention is yet to remove.
+    let find = |world: &mut World| {
+        for _ in 0..4 {
+            world.pass(Duration::from_secs(2))?;
+        }
+        world.find()
+    };
+    let first = find(world)?;
     workload::restart(world, End::PowerCut, rng)?;
-    let mut second = world.find()?;
+    let mut second = find(world)?;
     for (topic, before) in second.topics.values_mut().zip(first.topics.values()) {
         for (log, before) in topic.logs.iter_mut().zip(&before.logs) {
             // It may rise.
@@ -216,7 +225,7 @@ fn the_same_seed_repeats_every_step_of_the_broker() {
         |seed| {
             let history = || {
                 let mut rng = Rng::new(seed);
-                let mut world = World::new(machine(seed), Model::default(), seed);
+                let mut world = World::new(machine(seed), Model::ageing(), seed);
                 world.machine.disk.record();
                 workload::begin(&mut world)?;
                 for _ in 0..operations() {
@@ -285,7 +294,7 @@ fn promises_of_the_broker_hold_after_a_write_that_failed() {
 
 /// Before this sync and step there is no data directory that anybody could have used.
 fn first_of_work(seed: u64) -> Outcome<(u64, u64)> {
-    let mut world = World::new(machine(seed), Model::default(), seed);
+    let mut world = World::new(machine(seed), Model::ageing(), seed);
     world.open()?;
     Ok((world.machine.disk.syncs(), world.machine.disk.steps()))
 }
@@ -303,7 +312,7 @@ type Passed = Box<dyn Fn(&SimDisk) -> bool>;
 /// Runs the workload with one failure, goes on for a while, then crashes, twice.
 fn fail_one(seed: u64, rng: &mut Rng, fail: impl FnOnce(&SimDisk) -> Passed) -> Outcome {
     let mut work = Rng::new(seed);
-    let mut world = World::new(machine(seed), Model::default(), seed);
+    let mut world = World::new(machine(seed), Model::ageing(), seed);
     let disk = world.machine.disk.clone();
     if trace() {
         disk.record();
@@ -336,7 +345,7 @@ fn a_new_topic_whose_names_failed_to_sync_is_whole_after_the_next_power_cut() {
     for_seeds(test, 10, |seed| {
         let mut rng = Rng::new(seed);
         let made = |failing: Option<u64>| {
-            let mut world = World::new(Machine::new(seed), Model::default(), seed);
+            let mut world = World::new(Machine::new(seed), Model::ageing(), seed);
             world.faulty = failing.is_some();
             workload::begin(&mut world)?;
             if let Some(sync) = failing {
@@ -347,7 +356,7 @@ fn a_new_topic_whose_names_failed_to_sync_is_whole_after_the_next_power_cut() {
             let _ = world.run(async move { groups.prepare().await })?;
             Outcome::Ok(world)
         };
-        let mut baseline = World::new(Machine::new(seed), Model::default(), seed);
+        let mut baseline = World::new(Machine::new(seed), Model::ageing(), seed);
         workload::begin(&mut baseline)?;
         let syncs = baseline.machine.disk.syncs()..made(None)?.machine.disk.syncs();
         let mut tried = 0;
@@ -372,7 +381,7 @@ fn a_full_disk_refuses_produce_and_commits_and_deletes_go_on() {
         2,
         |seed| {
             let mut rng = Rng::new(seed);
-            let mut world = World::new(machine(seed), Model::default(), seed);
+            let mut world = World::new(machine(seed), Model::ageing(), seed);
             workload::begin(&mut world)?;
             for _ in 0..20 {
                 workload::step(&mut world, &mut rng, Leaning::Running)?;

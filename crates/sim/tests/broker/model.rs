@@ -143,6 +143,8 @@ pub(crate) struct Model {
     pub(crate) producer_ids: BTreeSet<u64>,
     /// The worst that has happened since the broker was last opened.
     pub(crate) ended: End,
+    /// The latest time that any clock has shown; `None` where nothing goes by its age.
+    pub(crate) latest_ms: Option<i64>,
 }
 
 /// A topic as a broker has it.
@@ -169,6 +171,14 @@ pub(crate) struct FoundAll {
 }
 
 impl Model {
+    /// Of brokers whose old records go.
+    pub(crate) fn ageing() -> Self {
+        Self {
+            latest_ms: Some(0),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn log_mut(&mut self, at: &At) -> Option<&mut Log> {
         self.topics.get_mut(&at.0)?.logs.get_mut(at.1 as usize)
     }
@@ -413,6 +423,13 @@ impl Model {
             }
         }
         let ended = self.ended;
+        // It may have been changed by less than this.
+        let kept_ms = self
+            .topics
+            .get(name)
+            .map_or(0, |topic| topic.settings.retention_ms);
+        let kept_ms = i64::try_from(kept_ms).unwrap_or(i64::MAX) - 1000;
+        let overdue = self.latest_ms.map(|latest| latest - kept_ms);
         let (Some(topic), Some(found)) = (self.topics.get_mut(name), found) else {
             return Ok(());
         };
@@ -426,7 +443,8 @@ impl Model {
                 ref batches,
             } = *found;
             let told = |error| format!("partition {number}: {error}; {}", log.describe());
-            log.check(start, end, batches, ended).map_err(told)?;
+            log.check(start, end, batches, ended, overdue)
+                .map_err(told)?;
             if end < log.kill_floor && epoch <= log.epoch {
                 return Err(told(format!(
                     "was cut to {end}, and the leader epoch is {epoch}"

@@ -202,7 +202,7 @@ fn one_of(world: &World, rng: &mut Rng) -> Option<At> {
 }
 
 /// Pipelines of new batches to some partitions.
-fn produce(world: &mut World, rng: &mut Rng) -> Outcome<Vec<Request>> {
+pub(crate) fn produce(world: &mut World, rng: &mut Rng) -> Outcome<Vec<Request>> {
     let mut requests = Vec::new();
     for at in partitions(world) {
         if rng.chance(1, 2) {
@@ -211,6 +211,16 @@ fn produce(world: &mut World, rng: &mut Rng) -> Outcome<Vec<Request>> {
         }
     }
     Ok(requests)
+}
+
+/// A few new batches to every partition.
+pub(crate) fn produce_everywhere(world: &mut World, rng: &mut Rng) -> Outcome {
+    let mut requests = Vec::new();
+    for at in partitions(world) {
+        let count = rng.below(4);
+        requests.push(produce_to(world, &at, count, rng)?);
+    }
+    ask_all(world, requests)
 }
 
 fn produce_to(world: &mut World, at: &At, count: u64, rng: &mut Rng) -> Outcome<Request> {

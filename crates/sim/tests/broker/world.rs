@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sapwood_broker::{Broker, BrokerOptions, Driver, JournalStep, StoreOptions};
-use sapwood_log::io::Disk;
+use sapwood_log::io::{Clock, Disk};
 use sapwood_sim::{Machine, PAGE_BYTES, Rng, SimDisk};
 use tokio::runtime::{Builder, Runtime};
 
@@ -113,6 +113,7 @@ impl World {
         let mut options = BrokerOptions::new(DATA, store);
         options.driver = self.driver;
         options.groups.initial_rebalance_delay_ms = 0;
+        options.retention_interval = Duration::from_secs(5);
         options.topic_defaults = vec![("segment.bytes".into(), "16384".into())];
         options
     }
@@ -157,9 +158,20 @@ impl World {
         })?;
         let ended = self.model.ended;
         let recovery = format!("{:?}", self.broker()?.recovery());
+        self.look_at_clock();
         self.model
             .recovered(&found)
             .map_err(|error| format!("after {ended:?}: {error}; {recovery}"))
+    }
+
+    /// What was overdue once may have gone, also when the clock was set back since.
+    fn look_at_clock(&mut self) {
+        let now = self.machine.clock.now().0;
+        self.model.latest_ms = self.model.latest_ms.map(|latest| latest.max(now));
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.machine.clock.now().0
     }
 
     /// Everything that the broker has.
@@ -277,6 +289,7 @@ impl World {
     /// Time passes, and what is due happens.
     pub(crate) fn pass(&mut self, time: Duration) -> Outcome {
         self.machine.clock.advance(time);
+        self.look_at_clock();
         if self.driver == Driver::Caller {
             self.run(tokio::time::advance(time))?;
         }
