@@ -238,7 +238,7 @@ impl Broker {
                 .iter()
                 .map(|topic| topic_metrics(topic))
                 .collect(),
-            tasks: core.background.metrics(),
+            tasks: core.background.tasks(core),
             request_bytes: core.budget.bytes_used(),
             request_bytes_max: core.budget.bytes_max(),
             request_waits: core.budget.waits(),

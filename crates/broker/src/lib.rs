@@ -46,7 +46,7 @@ pub use groups::{
 pub use limits::{Budget, BudgetError, ConnectionBudget, Permit};
 pub use metrics::{
     Metrics, MetricsSnapshot, PartitionMetrics, Results, RetentionMetrics, TaskMetrics,
-    TopicMetrics,
+    TaskProgress, TopicMetrics,
 };
 pub use options::{BrokerOptions, ReplicationPolicy};
 pub use produce::{Pending, Produce, ProduceError, Produced};

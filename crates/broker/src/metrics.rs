@@ -1,11 +1,11 @@
 //! What the broker counts. Plain atomics: whoever exports metrics reads them when asked, and counting
 //! costs a few nanoseconds.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sapwood_log::{Bounds, Counter, Histogram, PartitionStats};
-use sapwood_model::{Code, LeaderEpoch, PartitionId, TopicId, TopicName};
+use sapwood_model::{Code, LeaderEpoch, PartitionId, Timestamp, TopicId, TopicName};
 
 use crate::groups::GroupMetrics;
 
@@ -131,15 +131,45 @@ pub struct PartitionMetrics {
     pub online: bool,
 }
 
-/// One row of the background table.
+/// One row of the background table. Times are by the broker's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskMetrics {
     /// Its name.
     pub name: &'static str,
+    /// What it does, in a few words.
+    pub about: &'static str,
+    /// What makes it run before its interval is over; `None` if nothing does.
+    pub trigger: Option<&'static str>,
+    /// At most so long between two runs while there is something to do; `None` where only the trigger
+    /// counts, or when it is switched off.
+    pub interval: Option<Duration>,
+    /// How many bytes a second it reads at most; `None` where it reads next to nothing.
+    pub bytes_per_second: Option<u64>,
     /// Ticks that succeeded.
     pub runs: u64,
     /// Ticks that failed.
     pub failures: u64,
+    /// A tick is under way.
+    pub is_running: bool,
+    /// When the last tick began.
+    pub last_run: Option<Timestamp>,
+    /// How long it took.
+    pub last_took: Duration,
+    /// When it runs next, if nothing triggers it before.
+    pub next_run: Option<Timestamp>,
+    /// The last failure and when it was, also when it went well since.
+    pub last_error: Option<(Timestamp, String)>,
+    /// How far it is; `None` when it has begun nothing that takes several ticks, or is in one right now.
+    pub progress: Option<TaskProgress>,
+}
+
+/// How far a row of the background table is with what it has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskProgress {
+    /// Partitions that are done.
+    pub done: u64,
+    /// Of so many.
+    pub total: u64,
 }
 
 /// Everything that is counted by topic, and what is in use, at one moment.

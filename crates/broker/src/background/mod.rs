@@ -24,12 +24,17 @@ use std::{
 };
 
 use sapwood_log::Counter;
-use sapwood_model::TopicId;
+use sapwood_model::{Timestamp, TopicId};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
 pub use self::retention::Retained;
-use crate::{broker::Core, drain::Status, metrics::TaskMetrics};
+use crate::{
+    BrokerOptions,
+    broker::Core,
+    drain::Status,
+    metrics::{TaskMetrics, TaskProgress},
+};
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
@@ -51,6 +56,16 @@ type TickError = Box<dyn std::error::Error + Send + Sync>;
 /// One row of the table.
 struct Row {
     name: &'static str,
+    /// What it does, in a few words.
+    about: &'static str,
+    /// What makes it run before its interval is over.
+    trigger: Option<&'static str>,
+    /// At most so long between two runs; `None` where only the trigger counts.
+    interval: fn(&BrokerOptions) -> Option<Duration>,
+    /// How many bytes a second it reads at most.
+    throttle: fn(&BrokerOptions) -> Option<u64>,
+    /// How far it is with what it has begun.
+    progress: fn(&Core) -> Option<TaskProgress>,
     /// Runs on the blocking pool; may do I/O.
     tick: fn(&Core) -> Result<Next, TickError>,
     /// How long after a trigger it runs, so that one run serves many triggers.
@@ -65,21 +80,43 @@ const RETENTION: usize = 3;
 const ROWS: [Row; 4] = [
     Row {
         name: "forget-deleted",
+        about: "forgets deleted topics once no journal entry of theirs is needed",
+        trigger: Some("a topic is deleted"),
+        interval: |_| None,
+        throttle: |_| None,
+        progress: |_| None,
         tick: deletions::forget,
         delay: Duration::from_secs(30),
     },
     Row {
         name: "expire-producers",
+        about: "forgets idempotent producers that appended nothing for long",
+        trigger: Some("an idempotent producer appends"),
+        interval: |options| Some(producers::interval(options)),
+        throttle: |_| None,
+        progress: |_| None,
         tick: producers::expire,
         delay: Duration::from_secs(1),
     },
     Row {
         name: "scrub",
+        about: "reads sealed segments to find damage before a reader does",
+        trigger: Some("a start after an unclean stop"),
+        interval: |options| (options.scrub_bytes_per_second > 0).then_some(scrub::INTERVAL),
+        throttle: |options| Some(options.scrub_bytes_per_second).filter(|rate| *rate > 0),
+        progress: scrub::progress,
         tick: scrub::scrub,
         delay: Duration::ZERO,
     },
     Row {
         name: "retention",
+        about: "deletes segments that are too old or too much, and ends those of quiet partitions",
+        trigger: Some(
+            "a topic's configuration changes, or one with retention.bytes fills a segment",
+        ),
+        interval: |options| Some(options.retention_interval),
+        throttle: |_| None,
+        progress: retention::progress,
         tick: retention::retain,
         delay: Duration::from_secs(1),
     },
@@ -121,6 +158,19 @@ struct Shared {
     trigger: Notify,
     runs: Counter,
     failures: Counter,
+    last: parking_lot::Mutex<Last>,
+}
+
+/// How a row's last tick went, by the broker's clock.
+#[derive(Debug, Default)]
+struct Last {
+    is_running: bool,
+    began: Option<Timestamp>,
+    took: Duration,
+    /// When it runs next without a trigger.
+    next: Option<Timestamp>,
+    /// The last failure, also when it went well since.
+    error: Option<(Timestamp, String)>,
 }
 
 impl Background {
@@ -165,13 +215,27 @@ impl Background {
         self.sizes_matter.store(matter, Ordering::Relaxed);
     }
 
-    pub(crate) fn metrics(&self) -> Vec<TaskMetrics> {
-        let row = |(row, shared): (&Row, &Shared)| TaskMetrics {
-            name: row.name,
-            runs: shared.runs.get(),
-            failures: shared.failures.get(),
+    /// The table as it stands.
+    pub(crate) fn tasks(&self, core: &Core) -> Vec<TaskMetrics> {
+        let task = |(row, shared): (&Row, &Shared)| {
+            let last = shared.last.lock();
+            TaskMetrics {
+                name: row.name,
+                about: row.about,
+                trigger: row.trigger,
+                interval: (row.interval)(&core.options),
+                bytes_per_second: (row.throttle)(&core.options),
+                runs: shared.runs.get(),
+                failures: shared.failures.get(),
+                is_running: last.is_running,
+                last_run: last.began,
+                last_took: last.took,
+                next_run: last.next,
+                last_error: last.error.clone(),
+                progress: (row.progress)(core),
+            }
         };
-        ROWS.iter().zip(&*self.rows).map(row).collect()
+        ROWS.iter().zip(&*self.rows).map(task).collect()
     }
 }
 
@@ -194,8 +258,11 @@ async fn run(
             _ = status.changed() => return,
         }
         let Some(core) = core.upgrade() else { return };
-        let driver = core.options.driver;
+        let (driver, clock) = (core.options.driver, core.environment.clock.clone());
+        let (began, elapsed) = (clock.now(), clock.elapsed());
+        shared.last.lock().is_running = true;
         let ticked = driver.run(move || (row.tick)(&core)).await;
+        let mut error = None;
         next = match ticked {
             Some(Ok(next)) => {
                 shared.runs.add(1);
@@ -206,12 +273,34 @@ async fn run(
             Some(Err(e)) => {
                 shared.failures.add(1);
                 warn!(task = row.name, error = %e, retry_after = ?backoff, "background work failed");
+                error = Some((clock.now(), e.to_string()));
                 let pause = Next::After(backoff);
                 backoff = (backoff * 2).min(BACKOFF_MAX);
                 pause
             }
             None => return,
         };
+        let mut last = shared.last.lock();
+        *last = Last {
+            is_running: false,
+            began: Some(began),
+            took: clock.elapsed().saturating_sub(elapsed),
+            next: next.at(clock.now()),
+            error: error.or(last.error.take()),
+        };
+    }
+}
+
+impl Next {
+    /// When that is, if nothing triggers it before.
+    fn at(self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Triggered => None,
+            Self::After(time) | Self::By(time) => {
+                let ms = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+                Some(Timestamp(now.0.saturating_add(ms)))
+            }
+        }
     }
 }
 

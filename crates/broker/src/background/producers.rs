@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{Next, TickError};
-use crate::broker::Core;
+use crate::{BrokerOptions, broker::Core};
 
 /// Between two runs while there are producers, unless their expiration is shorter.
 const INTERVAL_MAX: Duration = Duration::from_secs(10 * 60);
@@ -28,9 +28,11 @@ pub(super) fn expire(core: &Core) -> Result<Next, TickError> {
     core.background
         .producers_seen
         .store(true, Ordering::Relaxed);
-    let interval = core
-        .options
-        .producer_expiration
-        .clamp(Duration::from_secs(1), INTERVAL_MAX);
-    Ok(Next::After(interval))
+    Ok(Next::After(interval(&core.options)))
+}
+
+/// Between two runs while there are producers.
+pub(super) fn interval(options: &BrokerOptions) -> Duration {
+    let expiration = options.producer_expiration;
+    expiration.clamp(Duration::from_secs(1), INTERVAL_MAX)
 }

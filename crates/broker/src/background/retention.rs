@@ -22,6 +22,7 @@ use crate::{
     Broker, TrimError,
     broker::Core,
     catalog::{CatalogError, Command, ProposeError},
+    metrics::TaskProgress,
     registry::{Partition, Topic, TopicRef},
 };
 
@@ -40,6 +41,7 @@ const PASS_GAP: Duration = Duration::from_secs(1);
 pub(crate) struct Retention {
     /// Partitions of the last pass whose oldest segment has to be looked up.
     look_ups: VecDeque<LookUp>,
+    look_ups_found: usize,
     failed: HashMap<(TopicId, PartitionId), Failed>,
 }
 
@@ -113,6 +115,7 @@ pub(super) fn retain(core: &Core) -> Result<Next, TickError> {
     let due = planned.due.into_iter().take(MOVES_MAX).collect();
     retention.carry_out(core, due, &mut retained)?;
     if !retention.look_ups.is_empty() {
+        retention.look_ups_found = retention.look_ups.len();
         return Ok(Next::After(LOOK_UP_PAUSE));
     }
     let interval = core.options.retention_interval;
@@ -128,6 +131,17 @@ pub(super) fn retain(core: &Core) -> Result<Next, TickError> {
     let waits = [Some(interval), next_in, retention.retry_in(core)];
     let wait = waits.into_iter().flatten().min().unwrap_or(interval);
     Ok(Next::By(wait.max(PASS_GAP)))
+}
+
+/// Partitions whose oldest segments were looked up; not known while a tick is under way.
+pub(super) fn progress(core: &Core) -> Option<TaskProgress> {
+    let retention = core.background.retention.try_lock()?;
+    let left = retention.look_ups.len() as u64;
+    let total = retention.look_ups_found as u64;
+    (left > 0).then_some(TaskProgress {
+        done: total.saturating_sub(left),
+        total,
+    })
 }
 
 impl Broker {

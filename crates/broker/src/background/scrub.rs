@@ -12,9 +12,9 @@ use sapwood_model::{Offset, Timestamp};
 use tracing::{debug, info, warn};
 
 use super::{Next, TickError};
-use crate::broker::Core;
+use crate::{broker::Core, metrics::TaskProgress};
 
-const INTERVAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(super) const INTERVAL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// A second's worth is read in this many steps, so that no reader waits for long.
 const STEPS_A_SECOND: u32 = 8;
 const STEP_BYTES_MIN: u64 = 64 << 10;
@@ -33,6 +33,7 @@ pub(super) struct Scrub {
 struct Pass {
     /// The first of them from `from` on. One that was deleted must not keep its files open in here.
     left: VecDeque<Weak<Partition>>,
+    total: usize,
     from: Offset,
     bytes: u64,
     damaged: u64,
@@ -77,6 +78,17 @@ pub(super) fn scrub(core: &Core) -> Result<Next, TickError> {
     Ok(Next::After(INTERVAL))
 }
 
+/// Partitions that were read; not known while a step is under way.
+pub(super) fn progress(core: &Core) -> Option<TaskProgress> {
+    let scrub = core.background.scrub.try_lock()?;
+    let pass = scrub.pass.as_ref()?;
+    let total = pass.total as u64;
+    Some(TaskProgress {
+        done: total.saturating_sub(pass.left.len() as u64),
+        total,
+    })
+}
+
 fn due_in(core: &Core, ended: Option<Timestamp>) -> Duration {
     let last = match ended {
         None if !core.recovery.clean => None,
@@ -103,8 +115,10 @@ fn begin(core: &Core) -> Pass {
             .collect();
         logs
     });
+    let left: VecDeque<_> = partitions.collect();
     Pass {
-        left: partitions.collect(),
+        total: left.len(),
+        left,
         from: Offset::ZERO,
         bytes: 0,
         damaged: 0,

@@ -55,7 +55,7 @@ async fn a_deleted_topic_is_forgotten_once_no_journal_entry_of_it_is_needed() {
     let broker = open(&machine).await;
     let core = &broker.core;
     // The row itself runs once after the start, and then not before long.
-    while core.background.metrics()[FORGET_DELETED].runs == 0 {
+    while core.background.tasks(core)[FORGET_DELETED].runs == 0 {
         tokio::task::yield_now().await;
     }
     broker.create_topic(NewTopic::named("t")).await.unwrap();
@@ -84,4 +84,46 @@ async fn producers_expire_and_the_row_rests_when_none_are_left() {
     machine.clock.advance(Duration::from_secs(25 * 60 * 60));
     assert_eq!(producers::expire(core).unwrap(), Next::Triggered);
     assert_eq!(producers(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_table_says_how_each_row_went_and_when_it_runs_next() {
+    let machine = Machine::new(3);
+    let broker = open(&machine).await;
+    let started = machine.environment().clock.now();
+    let tasks = || broker.metrics_snapshot().tasks;
+    while tasks().iter().any(|task| task.runs == 0) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let names: Vec<_> = tasks().iter().map(|task| task.name).collect();
+    let rows = ["forget-deleted", "expire-producers", "scrub", "retention"];
+    assert_eq!(names, rows);
+    let retention = &tasks()[RETENTION];
+    let interval = 5 * 60 * 1000;
+    assert_eq!(retention.interval, Some(Duration::from_millis(interval)));
+    assert_eq!(retention.last_run, Some(started));
+    let next = Timestamp(started.0 + interval as i64);
+    assert_eq!(
+        (retention.next_run, &retention.last_error),
+        (Some(next), &None)
+    );
+    assert!(!retention.is_running);
+    assert_eq!(
+        tasks()[FORGET_DELETED].next_run,
+        None,
+        "only when it is triggered"
+    );
+    // A topic that is too old fails to be trimmed: the catalog cannot be synced.
+    broker.create_topic(NewTopic::named("t")).await.unwrap();
+    produce_as(&broker, 1).await;
+    broker.delete_topic("t").await.unwrap();
+    machine.disk.fail_sync(machine.disk.syncs());
+    while tasks()[FORGET_DELETED].failures == 0 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let failed = &tasks()[FORGET_DELETED];
+    let (at, error) = failed.last_error.clone().unwrap();
+    assert_eq!(at, started);
+    assert!(error.contains("read-only"), "{error}");
+    assert_eq!(failed.next_run, Some(Timestamp(started.0 + 1000)));
 }

@@ -8,7 +8,10 @@ use sapwood_broker::{
     StoreMetrics, TopicMetrics,
 };
 
-use super::families::{Buckets, Families, Labels};
+use super::{
+    background,
+    families::{Buckets, Families, Labels},
+};
 
 /// Writes everything that `broker` counts. Blocks for one system call on the file system.
 pub(super) fn encode(
@@ -23,7 +26,7 @@ pub(super) fn encode(
     storage(broker.store_metrics(), families)?;
     disk(broker, families)?;
     recovery(broker, families)?;
-    background(&snapshot, families)
+    background::encode(broker, &snapshot, families)
 }
 
 fn requests(
@@ -415,26 +418,6 @@ fn recovery(broker: &Broker, families: &mut Families<'_, '_>) -> fmt::Result {
         None,
         "Logs that the last start cut, because their end was not durable.",
         [(Vec::new(), report.cut.len() as u64)],
-    )
-}
-
-fn background(snapshot: &MetricsSnapshot, families: &mut Families<'_, '_>) -> fmt::Result {
-    let tasks = &snapshot.tasks;
-    families.counters(
-        "sapwood_background_runs",
-        None,
-        "Ticks of background work that succeeded.",
-        tasks
-            .iter()
-            .map(|task| (vec![("task", task.name)], task.runs)),
-    )?;
-    families.counters(
-        "sapwood_background_failures",
-        None,
-        "Ticks of background work that failed.",
-        tasks
-            .iter()
-            .map(|task| (vec![("task", task.name)], task.failures)),
     )
 }
 

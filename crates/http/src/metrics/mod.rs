@@ -4,6 +4,7 @@
 //! reads. Numbers of topics are summed over their partitions unless a series for each partition is
 //! asked for.
 
+mod background;
 mod broker;
 mod families;
 mod groups;
