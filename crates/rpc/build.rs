@@ -4,13 +4,14 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "sapwood/v1/error.proto",
     "sapwood/v1/record.proto",
     "sapwood/v1/produce.proto",
     "sapwood/v1/fetch.proto",
     "sapwood/v1/topic.proto",
     "sapwood/v1/group.proto",
+    "sapwood/v1/storage.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

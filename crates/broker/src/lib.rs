@@ -69,4 +69,5 @@ pub use sapwood_log::{
     ProducerState, Progress, ReadError, RecoveryReport, StoreError, StoreMetrics, StoreOptions,
     TimestampedOffset, TrimError as LogTrimError, install_sigbus_handler,
     io::{Clock, Environment, Space, TailKind},
+    retention::Upcoming,
 };

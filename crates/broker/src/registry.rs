@@ -11,7 +11,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
-use sapwood_log::{Bounds, PartitionObserver, PartitionState, PartitionStats};
+use sapwood_log::{
+    Bounds, PartitionObserver, PartitionState, PartitionStats,
+    retention::{self, Policy, Upcoming},
+};
 use sapwood_model::{
     Code, Durability, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName,
 };
@@ -133,6 +136,8 @@ pub struct PartitionInfo {
     pub stats: PartitionStats,
     /// Whether it serves, and why not.
     pub state: PartitionState,
+    /// What retention removes next, and when; what is due now, if anything is.
+    pub next_removal: Option<Upcoming>,
 }
 
 /// A topic that serves.
@@ -220,8 +225,21 @@ impl Partition {
         })
     }
 
-    pub(crate) fn info(&self) -> PartitionInfo {
+    /// With what retention does by this policy at this time.
+    pub(crate) fn info(&self, policy: &Policy, now: Timestamp) -> PartitionInfo {
+        let retained = self.log.retention_summary();
+        let next_removal = retained.and_then(|log| {
+            let plan = retention::plan(&log, policy, now);
+            let due = plan.removal.map(|due| Upcoming {
+                offsets: log.log_start..due.log_start,
+                bytes: due.bytes,
+                at: Some(now),
+                after_bytes: None,
+            });
+            due.or(plan.upcoming)
+        });
         PartitionInfo {
+            next_removal,
             partition: self.partition,
             bounds: self.log.bounds(),
             leader_epoch: self.log.leader_epoch(),

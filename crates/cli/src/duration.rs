@@ -1,4 +1,4 @@
-//! Lengths of time as people type them: `10s`, `500ms`, `1h30m`, `2d`.
+//! Lengths of time as people type them, `10s`, `500ms`, `1h30m`, `2d`, and as they read them.
 
 use std::time::Duration;
 
@@ -53,6 +53,23 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         rest = after;
     }
     within(total).ok_or_else(too_long)
+}
+
+/// An age as people say it, in its two largest units: `0s`, `0.1s`, `42s`, `3m12s`, `5h40m`, `2d3h`.
+pub(crate) fn age(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let two = |large: u64, unit: &str, small: u64, unit_of_small: &str| match small {
+        0 => format!("{large}{unit}"),
+        small => format!("{large}{unit}{small}{unit_of_small}"),
+    };
+    match seconds {
+        _ if time.is_zero() => "0s".to_owned(),
+        0..10 => format!("{:.1}s", time.as_secs_f64().max(0.1)),
+        10..60 => format!("{seconds}s"),
+        60..3_600 => two(seconds / 60, "m", seconds % 60, "s"),
+        3_600..86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "m"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+    }
 }
 
 fn within(millis: Option<u64>) -> Option<Duration> {

@@ -11,6 +11,7 @@
 
 mod options;
 mod serve;
+mod storage;
 
 mod fetch;
 mod groups;

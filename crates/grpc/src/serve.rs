@@ -8,7 +8,8 @@ use sapwood_rpc::{
     FILE_DESCRIPTOR_SET,
     v1::{
         fetch_service_server::FetchServiceServer, group_service_server::GroupServiceServer,
-        produce_service_server::ProduceServiceServer, topic_service_server::TopicServiceServer,
+        produce_service_server::ProduceServiceServer, storage_service_server::StorageServiceServer,
+        topic_service_server::TopicServiceServer,
     },
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +24,7 @@ use crate::{
     fetch::FetchApi,
     groups::GroupApi,
     produce::ProduceApi,
+    storage::StorageApi,
     topics::TopicApi,
 };
 
@@ -99,6 +101,9 @@ where
     let topics = TopicApi {
         broker: broker.clone(),
     };
+    let storage = StorageApi {
+        broker: broker.clone(),
+    };
     let groups = GroupApi::new(broker.clone(), drain.clone());
     let router = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
@@ -116,6 +121,7 @@ where
         // A batch is returned whole, however large it is.
         .add_service(FetchServiceServer::new(fetch).max_encoding_message_size(usize::MAX))
         .add_service(TopicServiceServer::new(topics).max_encoding_message_size(usize::MAX))
+        .add_service(StorageServiceServer::new(storage).max_encoding_message_size(usize::MAX))
         .add_service(GroupServiceServer::new(groups).max_encoding_message_size(usize::MAX));
 
     let budgets = broker.clone();

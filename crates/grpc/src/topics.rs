@@ -212,6 +212,13 @@ fn partition_message(info: &PartitionInfo) -> v1::Partition {
             PartitionState::Online => None,
             PartitionState::Offline { reason } => Some(error::offline(reason)),
         },
+        next_removal: info.next_removal.as_ref().map(|next| v1::NextRemoval {
+            start_offset: next.offsets.start.0,
+            end_offset: next.offsets.end.0,
+            size_bytes: next.bytes,
+            at_ms: next.at.map(|at| at.0),
+            after_bytes: next.after_bytes,
+        }),
     }
 }
 

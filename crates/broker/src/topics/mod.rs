@@ -346,12 +346,11 @@ impl Broker {
         topic: impl Into<TopicRef<'a>>,
     ) -> Result<Vec<PartitionInfo>, LookupError> {
         let topic = self.core.registry.find(topic.into())?;
-        Ok(topic
-            .partitions
-            .load()
-            .iter()
-            .map(|partition| partition.info())
-            .collect())
+        let policy = topic.config.load().retention;
+        let now = self.core.environment.clock.now();
+        let partitions = topic.partitions.load();
+        let infos = partitions.iter().map(|one| one.info(&policy, now));
+        Ok(infos.collect())
     }
 
     /// Every configuration key of a topic, with its value, default and source, in the order of the

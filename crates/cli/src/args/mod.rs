@@ -150,7 +150,7 @@ pub(crate) enum Command {
     /// Look at a broker's configuration
     #[command(subcommand)]
     Config(server::ConfigCommand),
-    /// Look at the data directory of a stopped broker
+    /// Look at what is stored, by a running broker or in the data directory of a stopped one
     #[command(subcommand)]
     Storage(storage::StorageCommand),
     /// Say what an error code means

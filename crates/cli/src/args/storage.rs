@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-/// Commands over a data directory that no broker is using. Only `repair --yes` changes it.
+/// Commands over what is stored: `usage` and `retain` ask a broker, the others look at a data directory that
+/// no broker is using. Of these only `repair --yes` changes it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StorageCommand {
+    /// Show what takes space on a running broker, and how its background work is going
+    Usage,
+    /// Show what retention deletes next of a topic; with --now delete what is due at once
+    Retain(RetainArgs),
     /// Show what is in a data directory: partitions, segments, journal, checkpoint
     #[command(visible_alias = "info")]
     Inspect(StorageArgs),
@@ -27,6 +32,20 @@ pub(crate) enum StorageCommand {
     /// changed and something is damaged.
     #[command(verbatim_doc_comment)]
     Repair(RepairArgs),
+}
+
+/// Of which partitions, and whether to.
+#[derive(Debug, Args)]
+pub(crate) struct RetainArgs {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub(crate) name: String,
+    /// Only these partitions
+    #[arg(short, long, value_name = "N", value_delimiter = ',')]
+    pub(crate) partition: Vec<u32>,
+    /// Delete what is due by retention.ms and retention.bytes, without waiting for the next look
+    #[arg(long)]
+    pub(crate) now: bool,
 }
 
 /// What to repair, and whether to.

@@ -29,7 +29,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Topic(command) => topic::run(command, &cli.global, &console),
         Command::Group(command) => group::run(command, &cli.global, &console),
         Command::Config(command) => config::run(command, &console),
-        Command::Storage(command) => storage::run(command, &console),
+        Command::Storage(command) => storage::run(command, &cli.global, &console),
         Command::Explain(args) => explain::run(&args, &console),
         Command::Generate(command) => generate::run(&command),
     }

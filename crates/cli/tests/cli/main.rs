@@ -8,4 +8,5 @@ mod records;
 mod repair;
 mod restart;
 mod server;
+mod storage;
 mod topics;

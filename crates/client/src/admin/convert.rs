@@ -6,7 +6,7 @@ use sapwood_model::{Acks, Code, Durability, LeaderEpoch, Offset, PartitionId, Ti
 use sapwood_record::{Codec, RecordHeader};
 use sapwood_rpc::v1;
 
-use super::{Appended, ConfigEntry, Partition, Topic};
+use super::{Appended, ConfigEntry, Partition, Topic, storage::next_removal_from};
 use crate::{Error, Message, Record};
 
 pub(super) fn empty_answer() -> Error {
@@ -39,6 +39,7 @@ pub(super) fn partition_from(partition: v1::Partition) -> Partition {
         size_bytes: partition.size_bytes,
         segments: partition.segments,
         offline: partition.offline.map(Error::from),
+        next_removal: partition.next_removal.map(next_removal_from),
     }
 }
 

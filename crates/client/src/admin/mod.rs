@@ -3,6 +3,7 @@
 mod convert;
 mod group_types;
 mod groups;
+mod storage;
 mod types;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use group_types::{
     GroupState, PartitionOffset, SeekPartitions, SeekResult, SeekTarget, SeekTo, TopicPartition,
 };
 pub(crate) use groups::partitions_into;
+pub use storage::{BackgroundTask, NextRemoval, Retained, StorageUsage, TopicUsage};
 pub use types::{
     Append, Appended, ConfigChange, ConfigEntry, NewTopic, OffsetAnswer, OffsetQuery, Partition,
     RawBatch, ReadRun, Topic, TopicDescription,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use sapwood_model::{Acks, Durability, LeaderEpoch, Offset, PartitionId, Timestamp};
 use sapwood_record::Codec;
 
+use super::NextRemoval;
 use crate::{Bounds, Error, Message, Position, Record};
 
 /// The topic to create.
@@ -91,6 +92,8 @@ pub struct Partition {
     pub segments: u32,
     /// `None` while it is online, otherwise why it is not.
     pub offline: Option<Error>,
+    /// What retention removes next; `None`: nothing, or the partition is offline.
+    pub next_removal: Option<NextRemoval>,
 }
 
 /// One configuration key of a topic.

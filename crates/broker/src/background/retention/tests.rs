@@ -109,7 +109,18 @@ async fn old_segments_go_by_the_time_of_their_youngest_record() {
     machine.clock.advance(SECOND * 5);
     tick(&broker);
     assert_eq!((start(&broker, "t"), segments(&machine, "t")), (0, 3));
+    let now = machine.environment().clock.now();
+    let next = info(&broker, "t").next_removal.unwrap();
+    assert_eq!(
+        (next.offsets, next.at),
+        (Offset(0)..Offset(2), Some(Timestamp(now.0 + 1)))
+    );
     machine.clock.advance(Duration::from_millis(1));
+    let next = info(&broker, "t").next_removal.unwrap();
+    assert_eq!(
+        (next.offsets, next.at),
+        (Offset(0)..Offset(2), Some(Timestamp(now.0 + 1)))
+    );
     assert_eq!(tick(&broker), Next::By(SECOND * 2));
     assert_eq!((start(&broker, "t"), segments(&machine, "t")), (2, 2));
     // All of it is due: the active segment is rolled and goes.

@@ -7,6 +7,7 @@ use sapwood_client::{
 };
 use serde_json::{Value, json};
 
+pub(super) use crate::duration::age;
 use crate::{
     output::{Column, Listing, Row, counted, thousands},
     position::show_timestamp,
@@ -287,23 +288,6 @@ pub(super) fn state(state: GroupState) -> &'static str {
         GroupState::Reconciling => "reconciling",
         GroupState::Stable => "stable",
         _ => "unknown",
-    }
-}
-
-/// An age as people say it, in its two largest units: `0s`, `0.1s`, `42s`, `3m12s`, `5h40m`, `2d3h`.
-pub(super) fn age(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let two = |large: u64, unit: &str, small: u64, unit_of_small: &str| match small {
-        0 => format!("{large}{unit}"),
-        small => format!("{large}{unit}{small}{unit_of_small}"),
-    };
-    match seconds {
-        _ if time.is_zero() => "0s".to_owned(),
-        0..10 => format!("{:.1}s", time.as_secs_f64().max(0.1)),
-        10..60 => format!("{seconds}s"),
-        60..3_600 => two(seconds / 60, "m", seconds % 60, "s"),
-        3_600..86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "m"),
-        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
     }
 }
 

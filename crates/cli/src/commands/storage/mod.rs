@@ -1,6 +1,9 @@
-//! `sapwood storage`: what is in the data directory of a stopped broker, and its repair.
+//! `sapwood storage`: what a running broker stores; what is in the data directory of a stopped one, and its
+//! repair.
 
+mod live;
 mod repair;
+mod retain;
 
 use std::{fmt::Write, fs, path::PathBuf, sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -14,11 +17,15 @@ use sapwood_model::Code;
 use serde_json::{Value, json};
 
 use crate::{
-    args::storage::{StorageArgs, StorageCommand},
+    args::{
+        Global,
+        storage::{StorageArgs, StorageCommand},
+    },
     console::Console,
     error::{Exit, Failure, Outcome},
     output::{Column, Form, Listing, Row, bytes_text, counted, print_text, print_value, thousands},
     position::show_timestamp,
+    session,
 };
 
 const PARTITION_COLUMNS: &[Column] = &[
@@ -49,9 +56,15 @@ const SEGMENT_COLUMNS: &[Column] = &[
     Column::Text("NEWEST"),
 ];
 
-/// Carries out `inspect`, `verify` or `repair`.
-pub(crate) fn run(command: StorageCommand, console: &Console) -> Outcome {
+/// Carries out one of the commands.
+pub(crate) fn run(command: StorageCommand, global: &Global, console: &Console) -> Outcome {
     let (args, verify) = match command {
+        StorageCommand::Usage => {
+            return session::run(global, |client| live::usage(client, console));
+        }
+        StorageCommand::Retain(args) => {
+            return session::run(global, |client| retain::run(client, args, console));
+        }
         StorageCommand::Inspect(args) => (args, false),
         StorageCommand::Verify(args) => (args, true),
         StorageCommand::Repair(args) => return repair::run(&args, console),

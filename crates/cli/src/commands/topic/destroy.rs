@@ -288,7 +288,7 @@ async fn plan(
 ///
 /// # Errors
 /// One that the topic does not have.
-pub(super) fn chosen(
+pub(crate) fn chosen(
     named: &[u32],
     topic: &str,
     partitions: u32,

@@ -5,8 +5,12 @@ mod consume;
 mod consume_in_group;
 mod create;
 mod destroy;
+mod next_removal;
 mod produce;
 mod show;
+
+pub(super) use destroy::chosen;
+pub(super) use next_removal::{next_removal_json, next_removal_text};
 
 use crate::{
     args::{Global, topic::TopicCommand},

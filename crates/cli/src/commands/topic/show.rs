@@ -5,12 +5,13 @@ use sapwood_client::{Client, ConfigEntry, Error, Partition, Topic, TopicDescript
 use sapwood_model::Code;
 use serde_json::{Value, json};
 
-use super::create::count;
+use super::{create::count, next_removal_json, next_removal_text};
 use crate::{
     args::topic::{DescribeArgs, ListArgs},
     console::Console,
     error::{Exit, Outcome},
     output::{Column, Form, Listing, Row, bytes_text, print_text, print_value, thousands},
+    session,
 };
 
 /// How many topics are described at a time.
@@ -33,6 +34,7 @@ const PARTITION_COLUMNS: &[Column] = &[
     Column::Number("END"),
     Column::Number("SIZE"),
     Column::Text("STATE"),
+    Column::Text("NEXT DELETED"),
     Column::WideNumber("SEGMENTS"),
     Column::WideNumber("EPOCH"),
 ];
@@ -227,6 +229,7 @@ fn partition_row(partition: &Partition) -> Row {
             thousands(bounds.log_end.0),
             bytes_text(partition.size_bytes),
             state.into(),
+            next_removal_text(partition.next_removal.as_ref(), session::now()),
             partition.segments.to_string(),
             partition.leader_epoch.to_string(),
         ],
@@ -271,6 +274,7 @@ fn partition_json(partition: &Partition) -> Value {
         "size_bytes": partition.size_bytes,
         "segments": partition.segments,
         "leader_epoch": partition.leader_epoch.0,
+        "next_removal": partition.next_removal.as_ref().map(next_removal_json),
         "offline": partition.offline.as_ref().map(offline_json),
     })
 }
