@@ -4,7 +4,13 @@
 //! watermark through [`Partition::advance_durable`](crate::Partition::advance_durable). Here that
 //! is the group commit of the [`Store`](crate::Store).
 
-use std::{fmt::Debug, io, sync::Arc};
+use std::{
+    any::Any,
+    fmt::Debug,
+    io,
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
 
 use crate::{metrics::StoreMetrics, partition::Partition};
 
@@ -21,6 +27,17 @@ pub(crate) enum Space {
     /// What records need that make room for others. As [`Space::Spare`] while the ballast is held, so that
     /// it is given up first; then all that the file system gives.
     Ballast,
+}
+
+/// A large file that was a segment's, under a name that no segment has.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    /// Whose it was.
+    pub(crate) partition: Arc<Partition>,
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Lives as long as a reader has bytes of its mapping: until then the file must not be cut.
+    pub(crate) readers: Weak<dyn Any + Send + Sync>,
 }
 
 /// What a partition needs from its store. No method is called with a partition's lock held.
@@ -52,6 +69,13 @@ pub(crate) trait Durability: Send + Sync + Debug {
 
     /// An append was refused because the disk had no room for so many bytes; 0: one found room.
     fn lacks(&self, bytes: u64);
+
+    /// Files larger than this many bytes are not removed by the partition itself but given to
+    /// [`Durability::retire`]: the file system takes long for them.
+    fn removal_step_bytes(&self) -> u64;
+
+    /// Takes a file away, in its own time.
+    fn retire(&self, retired: Retired);
 
     /// The counters.
     fn metrics(&self) -> &StoreMetrics;

@@ -12,16 +12,17 @@
 //! this module is an error, and bytes that were handed out before read as zeros there.
 #![allow(unsafe_code)] // mapped memory and signal handlers have no safe form; this file is their cage
 
+use std::any::Any;
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
 use std::slice;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
 };
+use std::sync::{Arc, Weak};
 use std::sync::{Once, OnceLock};
 
 use bytes::Bytes;
@@ -252,6 +253,11 @@ impl TailReader for MappedReader {
             shared: Arc::clone(&self.shared),
             range,
         }))
+    }
+
+    fn mapping(&self) -> Weak<dyn Any + Send + Sync> {
+        let shared: Arc<dyn Any + Send + Sync> = self.shared.clone();
+        Arc::downgrade(&shared)
     }
 
     fn is_resident(&self, range: Range<u64>) -> bool {

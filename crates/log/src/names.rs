@@ -15,6 +15,12 @@ pub(crate) const NEXT_SEGMENT_FILE: &str = "next-segment.tmp";
 /// The same for a segment that an append has to make itself, because none was prepared.
 pub(crate) const NEW_SEGMENT_FILE: &str = "new-segment.tmp";
 
+/// The file of a large segment that was removed, while its space is given back: `....log.removed.tmp`.
+/// Whoever finds it at the start removes it.
+pub(crate) fn removed_file_name(base: Offset) -> String {
+    format!("{:020}.log.removed.tmp", base.0)
+}
+
 /// The folder of a partition: `flights-3`.
 pub(crate) fn folder_name(topic: &TopicName, partition: PartitionId) -> String {
     format!("{topic}-{partition}")

@@ -420,6 +420,7 @@ fn broker_options(config: &Config, boot_id: String, allowance: &Allowance) -> Br
         os_checkpoint_interval: storage.os_checkpoint_interval,
         os_checkpoint_bytes: storage.os_checkpoint_bytes,
         open_files_max: usize::try_from(allowance.open_files).unwrap_or(usize::MAX),
+        ..StoreOptions::default()
     };
     let topic_defaults = topic_defaults(config, store.fsync_batch_bytes_max());
     BrokerOptions {

@@ -7,11 +7,12 @@
 mod real;
 pub mod tail;
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -311,6 +312,12 @@ pub trait TailReader: Send + Sync + Debug {
     /// `InvalidInput` if the range is reversed or goes past the published end; `UnexpectedEof` when
     /// the file was cut from outside; what a read of the file reports.
     fn bytes(&self, range: Range<u64>) -> io::Result<Bytes>;
+
+    /// Lives as long as anybody holds the mapping, which bytes that were handed out do: until then the
+    /// file must not be cut. Dead from the start for a tail whose bytes are copies.
+    fn mapping(&self) -> Weak<dyn Any + Send + Sync> {
+        Weak::<()>::new()
+    }
 
     /// Whether the whole of a range below the published end was in memory a moment ago, so that its
     /// bytes can be had without copying them and without the disk. No for a tail that is not mapped, and

@@ -9,7 +9,7 @@ use std::{
 use sapwood_model::{Offset, Timestamp};
 use tracing::{debug, warn};
 
-use super::{Cut, OfflineReason, Partition, Upkeep, View, Waiting};
+use super::{Cut, OfflineReason, Partition, Upkeep, Waiting};
 use crate::{
     durability::Space,
     index::IndexCounts,
@@ -52,7 +52,7 @@ impl Partition {
         self.prepare_next(&mut upkeep, now);
         self.start_write_out(now);
         self.seal_durable(&upkeep);
-        self.remove_trimmed();
+        self.remove_trimmed(&mut upkeep);
         if let Err(error) = self.name_empty_end(&mut upkeep) {
             debug!(folder = %self.folder.display(), %error, "could not name the end of a log");
         }
@@ -91,6 +91,10 @@ impl Partition {
         }
         self.name_empty_end(&mut upkeep)
             .map_err(|error| self.fail("name the end of", &self.folder, error))?;
+        if upkeep.removed {
+            // A start after a clean stop believes the names; those that went must not come back.
+            self.names_have_changed();
+        }
         self.seal_below(&upkeep, Offset(u64::MAX))
             .map_err(|error| match error {
                 SealError::Offline(reason) => reason,
@@ -302,54 +306,6 @@ impl Partition {
                 .map_err(|error| offline("sync the index of", error))?;
         }
         Ok(())
-    }
-
-    /// Removes the segments that are wholly below the log start. The active one stays.
-    fn remove_trimmed(&self) {
-        let log_start = self.bounds().log_start;
-        let removed: Vec<Offset> = {
-            let mut writer = self.writer.lock();
-            let view = self.view.load_full();
-            let ends = view.segments.iter().skip(1).map(Segment::base_offset);
-            let removed = ends.take_while(|end| *end <= log_start).count();
-            if removed == 0 {
-                return;
-            }
-            while let Some(waiting) = writer.waiting.front()
-                && waiting.end_offset <= log_start
-            {
-                writer.kept_producers = waiting.end_producers();
-                writer.waiting.pop_front();
-            }
-            let (removed, kept) = view.segments.split_at(removed);
-            self.view.store(Arc::new(View {
-                segments: kept.to_vec(),
-            }));
-            removed.iter().map(Segment::base_offset).collect()
-        };
-        for base in removed {
-            self.open_files.forget(&self.key(base));
-            self.remove(&names::segment_file_name(base));
-            self.remove(&names::index_file_name(base));
-            self.remove(&names::time_index_file_name(base));
-            self.remove(&names::sums_file_name(base));
-            self.remove(&names::snapshot_file_name(base));
-            self.durability.metrics().segments_removed.add(1);
-        }
-    }
-
-    /// Removes a file that is not part of the log any more. If that fails, the next start does it.
-    pub(super) fn remove(&self, name: &str) {
-        let path = self.folder.join(name);
-        let disk = &self.environment.disk;
-        match self
-            .durability
-            .with_ballast(&mut || disk.remove_file(&path))
-        {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => warn!(path = %path.display(), %error, "could not remove a file"),
-        }
     }
 
     /// Kafka's text file of the epochs, for Kafka's tools. Replaced as a whole; not synced, because

@@ -13,6 +13,7 @@ mod errors;
 mod journaling;
 mod maintain;
 mod read;
+mod removal;
 mod retain;
 mod scrub;
 mod times;
@@ -196,6 +197,8 @@ struct Upkeep {
     epochs_written: Option<EpochList>,
     /// The empty segment at the log's end that has a file.
     named_end: Option<Offset>,
+    /// Segments were removed since the start.
+    removed: bool,
     /// When the next segment could not be prepared.
     prepare_failed_at: Option<Timestamp>,
 }
@@ -568,13 +571,8 @@ fn assemble_segments(
             "segments ascend"
         );
         if let Some(end_offset) = end_offset {
-            view.push(Segment::Sealed(Arc::new(SealedSegment {
-                base_offset: found.base_offset,
-                end_offset,
-                bytes: found.bytes,
-                latest: OnceLock::new(),
-                aged_from: OnceLock::new(),
-            })));
+            let sealed = SealedSegment::found(found.base_offset..end_offset, found.bytes);
+            view.push(Segment::Sealed(Arc::new(sealed)));
         } else {
             let owner = SegmentKey {
                 topic_id,

@@ -168,6 +168,7 @@ impl Partition {
             bytes: waiting.bytes,
             latest,
             aged_from,
+            mapping: waiting.segment.mapping(),
         }
     }
 

@@ -10,7 +10,11 @@ mod leftover;
 mod open_files;
 mod walk;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    any::Any,
+    ops::Range,
+    sync::{Arc, OnceLock, Weak},
+};
 
 use parking_lot::RwLock;
 use sapwood_model::{Offset, Timestamp};
@@ -100,6 +104,12 @@ impl OpenSegment {
         &self.noted
     }
 
+    /// What lives as long as somebody has bytes of its mapping.
+    pub(crate) fn mapping(&self) -> Weak<dyn Any + Send + Sync> {
+        self.tail()
+            .map_or_else(no_mapping, |tail| tail.reader.mapping())
+    }
+
     /// The file and the reader, once something was appended.
     pub(crate) fn tail(&self) -> Option<&SharedTail> {
         self.tail.get()
@@ -118,6 +128,27 @@ pub(crate) struct SealedSegment {
     /// From when on retention counts its age, once that was looked up in the batches: the largest
     /// timestamp, or when it was last written if no batch has one.
     pub(crate) aged_from: OnceLock<Timestamp>,
+    /// Its mapping from the time when it was open, as long as a reader has bytes of it.
+    pub(crate) mapping: Weak<dyn Any + Send + Sync>,
+}
+
+impl SealedSegment {
+    /// One that was sealed before the start: what else there is to know of it is looked up.
+    pub(crate) fn found(offsets: Range<Offset>, bytes: u64) -> Self {
+        Self {
+            base_offset: offsets.start,
+            end_offset: offsets.end,
+            bytes,
+            latest: OnceLock::new(),
+            aged_from: OnceLock::new(),
+            mapping: no_mapping(),
+        }
+    }
+}
+
+/// Of a segment that was not written by this process.
+fn no_mapping() -> Weak<dyn Any + Send + Sync> {
+    Weak::<()>::new()
 }
 
 /// The segments of a partition as they were published: ascending, contiguous, at least one.

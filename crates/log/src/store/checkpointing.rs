@@ -242,6 +242,11 @@ impl Inner {
         Ok(())
     }
 
+    /// Syncs the folder of a partition that a segment's name was taken from.
+    pub(super) fn sync_removal(&self, partition: &Partition) -> Result<(), StoreError> {
+        self.sync_folder(&partition.folder(), || self.holds(partition))
+    }
+
     /// Syncs a folder. A failure makes the data directory read-only if it `matters`, also one for want
     /// of space: what was not written is not tried again.
     fn sync_folder(&self, folder: &Path, matters: impl Fn() -> bool) -> Result<(), StoreError> {

@@ -19,11 +19,12 @@ use super::{
     ballast::Ballast,
     checkpointing::TouchedFile,
     commit::{CommitQueue, RoundWriter},
+    removal::Removals,
     work::{Task, Work},
 };
 use crate::{
     checkpoint::{Checkpoint, PartitionKey},
-    durability::{Durability, Space},
+    durability::{Durability, Retired, Space},
     io::{Clock, Disk, TailKind},
     metrics::StoreMetrics,
     partition::{OfflineReason, Partition, PartitionParts},
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     pub(super) commit: CommitQueue,
     pub(super) writer: Mutex<RoundWriter>,
     pub(super) work: Work,
+    pub(super) removals: Removals,
     /// The last good one. Held while the next one is taken.
     pub(super) checkpoint: Mutex<Checkpoint>,
     /// Deleted topics whose folders are gone; the next checkpoint passes their entries.
@@ -316,6 +318,16 @@ impl Durability for Inner {
     fn lacks(&self, bytes: u64) {
         if bytes != self.lacking.load(Relaxed) {
             self.lacking.store(bytes, Relaxed);
+        }
+    }
+
+    fn removal_step_bytes(&self) -> u64 {
+        self.options.removal_step_bytes
+    }
+
+    fn retire(&self, retired: Retired) {
+        if let Err(retired) = self.removals.push(retired) {
+            retired.partition.remove_path(&retired.path);
         }
     }
 

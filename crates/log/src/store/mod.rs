@@ -12,6 +12,7 @@ mod commit;
 mod data_dir;
 mod inner;
 mod options;
+mod removal;
 mod scrub;
 mod work;
 
@@ -40,6 +41,7 @@ pub(crate) use data_dir::{
 pub use data_dir::{DataDir, FORMAT_VERSION, LOCK_FILE, OpenError};
 use inner::Inner;
 pub use options::StoreOptions;
+use removal::Removals;
 use work::Work;
 
 use crate::{
@@ -179,6 +181,7 @@ impl Store {
             commit: CommitQueue::default(),
             writer: Mutex::new(RoundWriter::new(journal)),
             work: Work::default(),
+            removals: Removals::default(),
             checkpoint: Mutex::new(checkpoint),
             // What may still be there is remembered until a start has removed it.
             deleted: Mutex::new(match outcome.has_unread {
@@ -460,10 +463,11 @@ impl Store {
             let thread = thread::Builder::new()
                 .name(name.into())
                 .spawn(move || run(&inner));
-            threads.push(thread.expect("the system has room for three more threads"));
+            threads.push(thread.expect("the system has room for four more threads"));
         };
         spawn("sapwood-journal", Inner::journal_loop);
         spawn("sapwood-maintain", Inner::maintenance_loop);
+        spawn("sapwood-remove", Inner::removal_loop);
         spawn("sapwood-checkpoint", Inner::checkpoint_loop);
     }
 
@@ -481,6 +485,9 @@ impl Store {
         let inner = &self.inner;
         while let Some(task) = inner.work.take() {
             inner.run(task);
+        }
+        while let Some(retired) = inner.removals.take() {
+            inner.remove_retired(&retired, || {});
         }
         let stalled = inner.writer.lock().is_stalled();
         if stalled
@@ -518,6 +525,7 @@ impl Store {
                 Err(_) => clean = false,
             }
         }
+        inner.remove_all_retired();
         // An append may have come between the last round and the closing of its partition.
         while inner.commit_round() == JournalStep::Synced {}
         inner.take_checkpoint(Scope::Closing(cuts))?;
@@ -552,6 +560,7 @@ impl Store {
     fn stop_threads(&self) {
         self.inner.commit.stop();
         self.inner.work.stop();
+        self.inner.removals.stop();
         for thread in self.threads.lock().drain(..) {
             if thread.join().is_err() {
                 error!("a background thread of the store has panicked");
@@ -565,6 +574,7 @@ impl Drop for Store {
         self.stop_threads();
         self.inner.commit.clear();
         self.inner.work.clear();
+        while self.inner.removals.take().is_some() {}
         self.inner.writer.lock().clear();
         self.inner.partitions.write().clear();
     }

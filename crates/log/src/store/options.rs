@@ -28,6 +28,8 @@ pub struct StoreOptions {
     pub os_checkpoint_bytes: u64,
     /// How many sealed segment files are kept open.
     pub open_files_max: usize,
+    /// Larger segment files are removed in steps of this many bytes, on a thread of its own.
+    pub removal_step_bytes: u64,
 }
 
 impl Default for StoreOptions {
@@ -43,6 +45,7 @@ impl Default for StoreOptions {
             os_checkpoint_interval: Duration::from_secs(10),
             os_checkpoint_bytes: 64 << 20,
             open_files_max: 1024,
+            removal_step_bytes: 32 << 20,
         }
     }
 }

@@ -107,6 +107,7 @@ impl World {
             ballast_bytes: 2 << 20,
             journal_file_bytes: 64 * 1024,
             journal_files: 3,
+            removal_step_bytes: PAGE_BYTES,
             boot_id: self.machine.disk.boot_id(),
             ..StoreOptions::default()
         };

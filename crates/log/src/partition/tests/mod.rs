@@ -29,7 +29,10 @@ use sapwood_record::{Batch, BatchBuilder, Codec, ProducerStamp, RecordInput};
 
 use self::faults::{Faults, faulty};
 use super::*;
-use crate::{durability::Space, metrics::StoreMetrics};
+use crate::{
+    durability::{Retired, Space},
+    metrics::StoreMetrics,
+};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -44,6 +47,8 @@ struct Recorder {
     free: AtomicU64,
     ballast_is_out: AtomicBool,
     lacks: AtomicU64,
+    removal_step: AtomicU64,
+    retired: parking_lot::Mutex<Vec<Retired>>,
     metrics: StoreMetrics,
 }
 
@@ -57,6 +62,8 @@ impl Default for Recorder {
             free: AtomicU64::new(u64::MAX),
             ballast_is_out: AtomicBool::new(false),
             lacks: AtomicU64::new(0),
+            removal_step: AtomicU64::new(u64::MAX),
+            retired: parking_lot::Mutex::default(),
             metrics: StoreMetrics::default(),
         }
     }
@@ -89,6 +96,12 @@ impl Durability for Recorder {
     }
     fn lacks(&self, bytes: u64) {
         self.lacks.store(bytes, Relaxed);
+    }
+    fn removal_step_bytes(&self) -> u64 {
+        self.removal_step.load(Relaxed)
+    }
+    fn retire(&self, retired: Retired) {
+        self.retired.lock().push(retired);
     }
     fn metrics(&self) -> &StoreMetrics {
         &self.metrics

@@ -212,3 +212,46 @@ fn a_look_up_beside_a_removal_is_no_damage() {
     assert!(matches!(failed, ReadError::OutOfRange { .. }), "{failed}");
     assert_eq!(fixture.offline_reason(), "");
 }
+
+#[test]
+fn a_large_file_loses_its_name_and_is_given_away_and_its_readers_are_known() {
+    let fixture = Fixture::os(3000);
+    fixture.store.removal_step.store(2000, Relaxed);
+    for _ in 0..5 {
+        fixture.append(&batch(900));
+    }
+    // A slice of the mapping, on its way out.
+    let held = read(&fixture.partition, Offset(4), 10).unwrap();
+    fixture.maintain();
+    fixture.append(&batch(2500));
+    fixture.maintain();
+    assert_eq!(logs(&fixture), [0, 3, 5]);
+    fixture.partition.trim(Offset(5)).unwrap();
+    fixture.maintain();
+    assert_eq!(logs(&fixture), [5]);
+    let retired = std::mem::take(&mut *fixture.store.retired.lock());
+    assert_eq!(retired.len(), 1, "the second one is small");
+    assert_eq!(
+        retired[0].path,
+        fixture.path("00000000000000000000.log.removed.tmp")
+    );
+    assert!(retired[0].path.exists());
+    assert_eq!(retired[0].readers.strong_count(), 0, "nobody reads it");
+
+    fixture.store.removal_step.store(0, Relaxed);
+    let other = read(&fixture.partition, Offset(5), 10).unwrap();
+    assert!(roll(&fixture, 6));
+    fixture.maintain();
+    fixture.partition.trim(Offset(6)).unwrap();
+    fixture.maintain();
+    let retired = std::mem::take(&mut *fixture.store.retired.lock());
+    assert_eq!(retired.len(), 1);
+    assert!(
+        retired[0].readers.strong_count() > 0,
+        "it is cut only when this is gone"
+    );
+    assert_eq!(other.0.len(), batch(2500).size_bytes());
+    drop(other);
+    assert_eq!(retired[0].readers.strong_count(), 0);
+    drop(held);
+}
