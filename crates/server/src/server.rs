@@ -434,6 +434,7 @@ fn broker_options(config: &Config, boot_id: String, allowance: &Allowance) -> Br
         request_bytes_max: config.limits.request_bytes,
         connection_bytes_max: config.limits.connection_bytes,
         scrub_bytes_per_second: storage.scrub_bytes_per_second,
+        retention_interval: storage.retention_interval,
         groups: group_settings(&config.groups),
         drain_timeout: config.limits.drain_timeout,
         ..BrokerOptions::new(&storage.data_dir, store)

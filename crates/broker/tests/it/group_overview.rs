@@ -221,6 +221,36 @@ async fn a_consumer_that_stops_falls_behind_with_the_clock_and_nears_its_retenti
     }
 }
 
+/// A record goes with its segment, whose youngest record decides: never before the headroom is used up.
+#[tokio::test]
+async fn nothing_unread_is_deleted_before_its_headroom_is_used_up_and_then_it_is_lost() {
+    let machine = Machine::new(5);
+    let broker = broker_on(&machine).await;
+    let topic = create(&broker, "t", &[("retention.ms", "100000")]).await;
+    commit_at(&broker, "g", &[(place(&topic, 0), 0)]).await;
+    let mut deleted = 0;
+    for second in 0..400 {
+        if second % 50 == 0 && second < 200 {
+            let record = batch_of(Codec::None, &[now(&broker)]);
+            produce(&broker, to("t", record)).await.unwrap();
+        }
+        let before = only_partition(&broker).await;
+        let removed = broker.retain("t", P0).await.unwrap();
+        let after = only_partition(&broker).await;
+        if removed.segments > 0 {
+            assert_eq!(before.retention_headroom_ms, Some(0), "at {second} s");
+            assert_eq!(
+                (before.lost, after.lost),
+                (deleted, deleted + before.lag.unwrap())
+            );
+            deleted = after.lost;
+        }
+        assert_eq!(after.lost, deleted);
+        machine.clock.advance(SECOND);
+    }
+    assert_eq!(deleted, 4, "with the last of them, which was made at 150 s");
+}
+
 #[tokio::test]
 async fn the_brokers_own_time_counts_where_the_topic_says_so() {
     let machine = Machine::new(3);

@@ -133,6 +133,14 @@ pub static KEYS: &[Key] = &[
          not at all.",
     ),
     key(
+        "storage.retention_interval_ms",
+        Field::Millis(
+            |config| &mut config.storage.retention_interval,
+            100..=DAY_MS,
+        ),
+        "The longest between two looks at all partitions for segments that are too old or too much.",
+    ),
+    key(
         "topics.auto_create",
         Field::Flag(|config| &mut config.topics.auto_create),
         "Whether producing to an unknown topic, or a Kafka client's asking for it, creates it.",

@@ -39,6 +39,7 @@ pub(super) fn defaults(profile: Profile, inputs: Inputs) -> Config {
             os_checkpoint_interval: Duration::from_secs(10),
             os_checkpoint_bytes: 64 * MIB,
             scrub_bytes_per_second: 32 * MIB,
+            retention_interval: Duration::from_secs(5 * 60),
         },
         topics: TopicsConfig {
             auto_create: dev,

@@ -149,6 +149,8 @@ pub struct StorageConfig {
     pub os_checkpoint_bytes: u64,
     /// How fast the background reads sealed segments to find damage; 0 is not at all.
     pub scrub_bytes_per_second: u64,
+    /// The longest between two looks at all partitions for what retention has to delete.
+    pub retention_interval: Duration,
 }
 
 /// How active segments are written.
