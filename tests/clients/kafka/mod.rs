@@ -6,3 +6,4 @@ mod killed;
 mod matrix;
 mod page;
 mod program;
+mod retention;
