@@ -210,3 +210,27 @@ fn a_directory_is_sound_whose_log_ends_with_an_empty_segment() {
         }
     }
 }
+
+#[test]
+fn a_log_that_was_cut_to_a_segments_start_opens_after_a_clean_stop() {
+    let folder = TempDir::new().unwrap();
+    let (store, _) = open(folder.path(), &[]);
+    let mut known = spec(0, Durability::Fsync);
+    known.config.segment_bytes = 6000; // a batch each
+    let partition = store.create_partition(known.clone()).unwrap();
+    for number in 0..3 {
+        partition
+            .append(&batch(number), AppendOptions::default(), NOW)
+            .unwrap();
+    }
+    partition.truncate_to(Offset(2)).unwrap();
+    store.close().unwrap();
+    drop((partition, store));
+    assert!(is_sound(folder.path()));
+    let (store, report) = open(folder.path(), &[known]);
+    assert_eq!((report.clean, report.offline), (true, 0));
+    let partition = store.partition(TopicId(7), PartitionId(0)).unwrap();
+    assert_eq!(partition.bounds().log_end, Offset(2));
+    fill(&store, &partition, 2..3);
+    assert_eq!(batches(read(&partition, 2)).count(), 1);
+}
