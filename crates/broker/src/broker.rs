@@ -403,6 +403,7 @@ impl Core {
         let config = self
             .defaults
             .resolve(record.record.name.as_str(), &record.record.configs);
+        self.background.policy_is(&config.retention);
         let numbers = (0..record.record.partitions).map(PartitionId);
         let specs = numbers
             .map(|partition| spec(record, partition, &config.log))

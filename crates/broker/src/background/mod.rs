@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use sapwood_log::Counter;
+use sapwood_log::{Counter, retention::Policy};
 use sapwood_model::{Timestamp, TopicId};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
@@ -133,7 +133,7 @@ pub(crate) struct Background {
     forgettable: parking_lot::Mutex<Vec<TopicId>>,
     scrub: parking_lot::Mutex<scrub::Scrub>,
     retention: parking_lot::Mutex<retention::Retention>,
-    /// Some topic has a limit in bytes.
+    /// Some topic has, or had, a limit in bytes.
     sizes_matter: Arc<AtomicBool>,
 }
 
@@ -198,6 +198,13 @@ impl Background {
         }
     }
 
+    /// A topic keeps so much from now on.
+    pub(crate) fn policy_is(&self, policy: &Policy) {
+        if policy.bytes.is_some() {
+            self.sizes_matter.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// What a topic keeps was changed.
     pub(crate) fn retention_changed(&self) {
         self.rows[RETENTION].trigger.notify_one();
@@ -209,10 +216,6 @@ impl Background {
             rows: self.rows.clone(),
             sizes_matter: self.sizes_matter.clone(),
         }
-    }
-
-    fn set_sizes_matter(&self, matter: bool) {
-        self.sizes_matter.store(matter, Ordering::Relaxed);
     }
 
     /// The table as it stands.

@@ -75,8 +75,6 @@ struct Planned {
     due: Vec<Due>,
     /// When the next partition is worth a look.
     next_at: Option<Timestamp>,
-    /// Some topic has a limit in bytes: its partitions are worth a look when they grow.
-    sizes_matter: bool,
 }
 
 /// What was removed.
@@ -108,7 +106,6 @@ pub(super) fn retain(core: &Core) -> Result<Next, TickError> {
     }
     let topics = core.registry.all();
     let planned = retention.plan(core, &topics);
-    core.background.set_sizes_matter(planned.sizes_matter);
     let is_more = planned.due.len() > MOVES_MAX;
     let rolls = planned.due.iter().any(|due| due.roll.is_some());
     let mut retained = Retained::default();
@@ -208,7 +205,6 @@ impl Retention {
         let mut planned = Planned::default();
         for topic in topics {
             let policy = topic.config.load().retention;
-            planned.sizes_matter |= policy.bytes.is_some();
             for partition in topic.partitions.load().iter() {
                 let failed = self.failed.get(&(topic.id, partition.partition));
                 if failed.is_some_and(|failed| failed.until > began) {

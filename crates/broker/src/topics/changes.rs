@@ -209,6 +209,7 @@ impl Core {
                 self.store.finish_durability(&partition.log, to);
             }
         }
+        self.background.policy_is(&after.retention);
         topic.config.store(Arc::new(after));
         self.background.retention_changed();
         info!(topic = %topic.name, "changed a topic's configuration");

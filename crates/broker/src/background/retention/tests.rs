@@ -163,6 +163,36 @@ async fn a_log_keeps_at_least_the_bytes_that_it_may_have() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_that_grows_is_looked_at_before_the_interval_is_over() {
+    let machine = Machine::new(10);
+    let broker = open(&machine).await;
+    while broker
+        .metrics_snapshot()
+        .tasks
+        .iter()
+        .any(|task| task.runs == 0)
+    {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    create(&broker, "t", &[("retention.bytes", "4000")]).await;
+    fill(&machine, &broker, "t", 9).await;
+    tokio::time::sleep(SECOND * 2).await;
+    assert_eq!(start(&broker, "t"), 4, "a full segment says so");
+    create(&broker, "later", &[]).await;
+    fill(&machine, &broker, "later", 9).await;
+    let limit = ConfigChange::Set {
+        key: "retention.bytes".into(),
+        value: "4000".into(),
+    };
+    broker
+        .alter_topic("later", vec![limit], false)
+        .await
+        .unwrap();
+    tokio::time::sleep(SECOND * 2).await;
+    assert_eq!(start(&broker, "later"), 4, "so does a change");
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_topics_with_the_policy_delete_are_deleted_from() {
     let machine = Machine::new(3);
     let broker = open(&machine).await;
