@@ -77,6 +77,13 @@ pub(crate) trait Durability: Send + Sync + Debug {
     /// Takes a file away, in its own time.
     fn retire(&self, retired: Retired);
 
+    /// Makes the names in the partition's folder durable. A failure makes the whole data directory
+    /// read-only. Blocks.
+    ///
+    /// # Errors
+    /// Why it is read-only.
+    fn sync_folder(&self, partition: &Partition) -> Result<(), Arc<str>>;
+
     /// The counters.
     fn metrics(&self) -> &StoreMetrics;
 }

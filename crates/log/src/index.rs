@@ -44,6 +44,15 @@ pub(crate) struct TimeEntry {
     pub(crate) last_offset: Offset,
 }
 
+/// The largest timestamp of a batch's records: none where compaction has left none, whatever the batch had
+/// before.
+pub(crate) fn record_time(header: &Header) -> Timestamp {
+    match header.records_count() {
+        0 => Timestamp::NONE,
+        _ => header.max_timestamp(),
+    }
+}
+
 /// How many entries of each file there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct IndexCounts {
@@ -88,7 +97,7 @@ impl SegmentIndex {
     /// segment is rolled before that.
     pub(crate) fn push(&mut self, header: &Header, position: u64) {
         let relative = self.relative(header.last_offset());
-        let timestamp = header.max_timestamp().0;
+        let timestamp = record_time(header).0;
         // Below 0 there is only Kafka's "no timestamp", which nobody looks up.
         if timestamp >= 0 && self.latest.is_none_or(|(latest, _)| timestamp > latest) {
             self.latest = Some((timestamp, relative));

@@ -10,6 +10,7 @@ mod names;
 mod producers;
 mod sums;
 
+pub mod compaction;
 mod partition;
 pub mod retention;
 mod segment;

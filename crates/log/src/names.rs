@@ -1,5 +1,7 @@
 //! The names of files in a partition's folder: Kafka's own, and `.sums`.
 
+use std::ops::Range;
+
 use sapwood_model::{LeaderEpoch, Offset, PartitionId, TopicId, TopicName};
 
 /// Where the topic's id is kept in a partition's folder.
@@ -7,6 +9,9 @@ pub(crate) const METADATA_FILE: &str = "partition.metadata";
 
 /// Where the list of leader epochs is kept in a partition's folder.
 pub(crate) const EPOCHS_FILE: &str = "leader-epoch-checkpoint";
+
+/// Up to where a partition was compacted. Kafka has one such file for all partitions.
+pub(crate) const CLEANER_FILE: &str = "cleaner-offset-checkpoint";
 
 /// The segment that is prepared for the next roll, before it has its name. It never holds a record:
 /// whoever finds it at the start may remove it.
@@ -19,6 +24,24 @@ pub(crate) const NEW_SEGMENT_FILE: &str = "new-segment.tmp";
 /// Whoever finds it at the start removes it.
 pub(crate) fn removed_file_name(base: Offset) -> String {
     format!("{:020}.log.removed.tmp", base.0)
+}
+
+/// A segment that compaction is writing: `....log.cleaned.tmp`. Whoever finds it at the start removes it.
+pub(crate) fn cleaned_file_name(base: Offset) -> String {
+    format!("{:020}.log.cleaned.tmp", base.0)
+}
+
+/// A segment that compaction has written and synced, and that takes the place of all segments from `start`
+/// to `end` (exclusive): `....-....swap`. Whoever finds it at the start finishes that.
+pub(crate) fn swap_file_name(offsets: &Range<Offset>) -> String {
+    format!("{:020}-{:020}.swap", offsets.start.0, offsets.end.0)
+}
+
+/// The offsets in the name of such a segment.
+pub(crate) fn parse_swap_file_name(name: &str) -> Option<Range<Offset>> {
+    let (start, end) = name.strip_suffix(".swap")?.split_once('-')?;
+    let offsets = parse_offset(start)?..parse_offset(end)?;
+    (offsets.start < offsets.end).then_some(offsets)
 }
 
 /// The folder of a partition: `flights-3`.
@@ -61,6 +84,13 @@ pub(crate) fn parse_snapshot_file_name(name: &str) -> Option<Offset> {
 /// `00000000000000000042.log` is 42; `42.log` is nobody's segment.
 pub(crate) fn parse_segment_file_name(name: &str) -> Option<Offset> {
     parse_offset(name.strip_suffix(".log")?)
+}
+
+/// The base offset in the name of any file of a segment, and the offset in that of a snapshot.
+pub(crate) fn base_of(name: &str) -> Option<Offset> {
+    let (base, kind) = name.split_once('.')?;
+    let is_segments = ["log", "index", "timeindex", "sums", "snapshot"].contains(&kind);
+    parse_offset(base).filter(|_| is_segments)
 }
 
 fn parse_offset(digits: &str) -> Option<Offset> {
@@ -153,6 +183,17 @@ mod tests {
         }
         assert_eq!(parse_segment_file_name("99999999999999999999.log"), None);
         assert_eq!(parse_segment_file_name("00000000000000000042.index"), None);
+    }
+
+    #[test]
+    fn the_name_of_a_compacted_segment_says_what_it_replaces() {
+        let offsets = Offset(5)..Offset(77);
+        let name = swap_file_name(&offsets);
+        assert_eq!(name, "00000000000000000005-00000000000000000077.swap");
+        assert_eq!(parse_swap_file_name(&name), Some(offsets));
+        assert_eq!(parse_swap_file_name(&name.replace("5-", "x-")), None);
+        assert_eq!(parse_swap_file_name(&name.replace("77", "04")), None);
+        assert_eq!(parse_segment_file_name(&name), None);
     }
 
     #[test]

@@ -177,13 +177,7 @@ impl BatchBuilder {
             return Err(BatchError::Empty);
         }
         let records = self.codec.compress(self.records)?;
-        if records.len() > RECORDS_BYTES_MAX {
-            let size_bytes = HEADER_BYTES + records.len();
-            return Err(BatchError::TooLarge {
-                size_bytes,
-                limit: i32::MAX as usize,
-            });
-        }
+        check_records_bytes(records.len())?;
         let mut header = Header::blank();
         header.set_codec(self.codec);
         header.set_records_count(self.count);
@@ -207,6 +201,17 @@ impl BatchBuilder {
             .saturating_add(nullable_bytes(record.key))
             .saturating_add(nullable_bytes(record.value))
     }
+}
+
+/// Whether a batch may have so many bytes of records.
+pub(crate) fn check_records_bytes(bytes: usize) -> Result<(), BatchError> {
+    if bytes <= RECORDS_BYTES_MAX {
+        return Ok(());
+    }
+    Err(BatchError::TooLarge {
+        size_bytes: HEADER_BYTES + bytes,
+        limit: i32::MAX as usize,
+    })
 }
 
 fn put_nullable(bytes: &mut Vec<u8>, field: Option<&[u8]>) {

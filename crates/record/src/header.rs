@@ -256,6 +256,23 @@ impl Header {
         self.put(LAST_OFFSET_DELTA, (count - 1).to_be_bytes());
     }
 
+    /// Sets how many records are left. The last one's offset stays.
+    pub(crate) fn set_kept_count(&mut self, count: usize) {
+        let count = i32::try_from(count).expect("no more than there were");
+        self.put(RECORDS_COUNT, count.to_be_bytes());
+    }
+
+    pub(crate) fn set_last_offset_delta(&mut self, delta: i32) {
+        self.put(LAST_OFFSET_DELTA, delta.to_be_bytes());
+    }
+
+    /// Says when tombstones may go, in the place of the base timestamp.
+    pub(crate) fn set_delete_horizon(&mut self, horizon: Timestamp) {
+        let attributes = self.attributes() | DELETE_HORIZON_BIT;
+        self.put(ATTRIBUTES, attributes.to_be_bytes());
+        self.put(BASE_TIMESTAMP, horizon.0.to_be_bytes());
+    }
+
     /// Kafka's -1 in all three fields stands for a producer that is not idempotent.
     pub(crate) fn set_producer(&mut self, stamp: Option<&ProducerStamp>) {
         let (id, epoch, sequence) = match stamp {

@@ -47,6 +47,7 @@
 mod batch;
 mod builder;
 mod codec;
+mod compact;
 mod error;
 mod header;
 mod records;
@@ -56,6 +57,7 @@ mod varint;
 pub use batch::{Batch, Batches, Crc32c, batches, crc32c};
 pub use builder::{BatchBuilder, RecordInput};
 pub use codec::{Codec, Compression};
+pub use compact::{Compacted, KeyedRecord};
 pub use error::{BatchError, RecordFault};
 pub use header::{CRC_START, HEADER_BYTES, Header, LENGTH_POSITION, ProducerStamp};
 pub use records::{Record, RecordHeader, Records};

@@ -6,7 +6,7 @@ use sapwood_model::Offset;
 use sapwood_record::Header;
 
 use crate::{
-    index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES},
+    index::{OFFSET_ENTRY_BYTES, TIME_ENTRY_BYTES, record_time},
     io::{Disk, OpenMode},
     names,
     segment::SegmentKey,
@@ -133,7 +133,7 @@ impl IndexCheck {
                 )
             });
         }
-        let timestamp = header.max_timestamp().0;
+        let timestamp = record_time(header).0;
         let raises = timestamp >= 0 && timestamp > self.latest;
         self.latest = self.latest.max(timestamp);
         if let Some((at, relative)) = self.times.peek()

@@ -8,7 +8,7 @@ use sapwood_model::{LeaderEpoch, Offset, Timestamp};
 use sapwood_record::{CRC_START, Crc32c, HEADER_BYTES, Header, LENGTH_POSITION};
 
 use super::replay::Overlay;
-use crate::io::File;
+use crate::{index::record_time, io::File};
 
 /// What is read at once when every byte is needed, and when only headers are.
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -322,8 +322,9 @@ impl Walk {
         self.unknown_since = None;
         self.epoch = Some(header.leader_epoch());
         self.records += u64::from(header.records_count());
-        if header.max_timestamp().0 >= 0 {
-            self.max_timestamp = self.max_timestamp.max(Some(header.max_timestamp()));
+        let timestamp = record_time(&header);
+        if timestamp.0 >= 0 {
+            self.max_timestamp = self.max_timestamp.max(Some(timestamp));
         }
         Ok(Step::Batch { header, crc })
     }

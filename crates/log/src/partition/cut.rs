@@ -115,6 +115,7 @@ impl Partition {
             return;
         }
         checkpointed.end = cut.end;
+        checkpointed.segment = cut.segment;
         checkpointed.unflushed_bytes = checkpointed
             .unflushed_bytes
             .saturating_sub(cut.unflushed_bytes);

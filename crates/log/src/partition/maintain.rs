@@ -218,8 +218,9 @@ impl Partition {
             );
             let sealed = self.sealed(waiting);
             // A handle from the time when the segment was open has no index.
-            self.open_files.forget(&self.key(sealed.base_offset));
-            let view = self.view.load().replace(Segment::Sealed(Arc::new(sealed)));
+            let sealed = Segment::Sealed(Arc::new(sealed));
+            self.open_files.forget(&self.file_key(&sealed));
+            let view = self.view.load().replace(sealed);
             self.view.store(Arc::new(view));
             writer.kept_producers = waiting.end_producers();
             writer.waiting.pop_front();

@@ -5,9 +5,10 @@
 //! segment behind a lock of its own that is held for a look-up. Files are allocated, sealed and
 //! unlinked by [`Partition::maintain`], outside of the writer's lock.
 //!
-//! Locks are taken in this order, each of them may be left out: `upkeep`, `cursor`, `writer`.
+//! Locks are taken in this order, each of them may be left out: `upkeep`, `cursor`, `files`, `writer`.
 
 mod append;
+mod compact;
 mod cut;
 mod errors;
 mod journaling;
@@ -34,7 +35,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use sapwood_model::{Durability as Kept, LeaderEpoch, Offset, Timestamp};
 use tracing::error;
 
@@ -56,7 +57,7 @@ use crate::{
     names,
     producers::{ProducerState, ProducerTable},
     segment::{
-        ActiveSegment, Layout, OpenFiles, OpenSegment, Prepared, SealedSegment, Segment,
+        ActiveSegment, FileKey, Layout, OpenFiles, OpenSegment, Prepared, SealedSegment, Segment,
         SegmentKey, View,
     },
 };
@@ -120,6 +121,13 @@ pub struct Partition {
     failure_told: AtomicBool,
     /// Whether the store knows that [`Partition::maintain`] is wanted.
     maintenance_wanted: AtomicBool,
+    /// Held by readers while they open a segment's file, and by compaction while it changes which file a
+    /// segment has.
+    files: RwLock<()>,
+    /// Up to where the log was compacted, once somebody asked.
+    cleaned: Mutex<Option<Offset>>,
+    /// A [`Compactor`](crate::compaction::Compactor) is under way.
+    pub(crate) is_compacting: AtomicBool,
     /// How often a name in the folder changed, and up to which change the folder is synced.
     names_changed: AtomicU64,
     names_synced: AtomicU64,
@@ -182,6 +190,8 @@ impl Waiting {
 struct Checkpointed {
     /// Everything below is synced and in a checkpoint, or about to be.
     end: Offset,
+    /// The segment that the last checkpoint begins with: those below it are not looked at by recovery.
+    segment: Offset,
     /// The largest end that was ever captured for a checkpoint.
     captured: Offset,
     /// Entries of the active segment's index files that are written.
@@ -233,6 +243,7 @@ impl Partition {
         epochs.push(leader_epoch, log_end);
         let journaled = config.durability == Kept::Fsync;
         let cursor = journaled.then(|| Cursor::found(&active, log_end));
+        let active_base = active.base_offset();
         let writer = Writer {
             active,
             waiting: VecDeque::new(),
@@ -248,6 +259,7 @@ impl Partition {
             untold_bytes: 0,
             checkpointed: Checkpointed {
                 end: log_end,
+                segment: active_base,
                 captured: log_end,
                 index: IndexCounts::default(),
                 unflushed_bytes: 0,
@@ -278,6 +290,9 @@ impl Partition {
             observer: OnceLock::new(),
             failure_told: AtomicBool::new(false),
             maintenance_wanted: AtomicBool::new(false),
+            files: RwLock::default(),
+            cleaned: Mutex::default(),
+            is_compacting: AtomicBool::new(false),
             names_changed: AtomicU64::new(0),
             names_synced: AtomicU64::new(0),
         })
@@ -477,7 +492,7 @@ impl Partition {
         writer.next = None;
         let view = self.view.load();
         for segment in &view.segments {
-            self.open_files.forget(&self.key(segment.base_offset()));
+            self.open_files.forget(&self.file_key(segment));
         }
     }
 
@@ -511,6 +526,17 @@ impl Partition {
             topic_id: self.spec.topic_id,
             partition: self.spec.partition,
             base_offset,
+        }
+    }
+
+    fn file_key(&self, segment: &Segment) -> FileKey {
+        self.file_key_of(segment.base_offset(), segment.generation())
+    }
+
+    fn file_key_of(&self, base_offset: Offset, generation: u32) -> FileKey {
+        FileKey {
+            segment: self.key(base_offset),
+            generation,
         }
     }
 

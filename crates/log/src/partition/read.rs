@@ -11,9 +11,10 @@ use super::{
 use crate::{
     index::{IndexEntry, IndexedSegment, SegmentIndex},
     io::{File, OpenMode, TailKind},
+    names,
     segment::{
-        Expected, OpenSegment, SealedSegment, Segment, SegmentHandle, SegmentKey, SharedTail,
-        Source, WalkError, Walker,
+        Expected, FileKey, OpenSegment, SealedSegment, Segment, SegmentHandle, SegmentKey,
+        SharedTail, Source, WalkError, Walker,
     },
     sums::{HeaderSums, Noted},
 };
@@ -55,28 +56,48 @@ impl Partition {
                 next: from,
             });
         }
-        let view = self.view.load_full();
-        let Some((segment, next_base)) = view.floor(from) else {
-            return Err(self.out_of_range(from)); // trimmed just now
-        };
-        let run = Run {
+        let mut run = Run {
             from,
             upto,
             high_watermark: bounds.high_watermark,
             bytes_max: limits.bytes_max.min(READ_BYTES_MAX),
+            skips_empty: true,
         };
         let metrics = self.durability.metrics();
-        match self.read_run(segment, &run, mode) {
-            Ok((bytes, next)) => {
-                match mode {
-                    ReadMode::Resident => metrics.reads_resident.add(1),
-                    ReadMode::Blocking => metrics.reads_cold.add(1),
+        loop {
+            let view = self.view.load_full();
+            let Some((segment, next_base)) = view.floor(run.from) else {
+                return Err(self.out_of_range(from)); // trimmed just now
+            };
+            match self.read_run(segment, &run, mode) {
+                Ok(Some((bytes, next))) => {
+                    match mode {
+                        ReadMode::Resident => metrics.reads_resident.add(1),
+                        ReadMode::Blocking => metrics.reads_cold.add(1),
+                    }
+                    return Ok(Read::Batches { bytes, next });
                 }
-                Ok(Read::Batches { bytes, next })
+                Ok(None) => match next_base.filter(|next| *next < upto) {
+                    Some(next) => run.from = next,
+                    // There is nothing else to read: they take the reader to the end.
+                    None => (run.from, run.skips_empty) = (from, false),
+                },
+                Err(WalkError::Cold) => return Ok(Read::Cold),
+                Err(_) if self.was_replaced(segment) => {}
+                Err(error) => {
+                    let end = next_base.unwrap_or(upto);
+                    return Err(self.read_failed(segment, end, run.from, error));
+                }
             }
-            Err(WalkError::Cold) => Ok(Read::Cold),
-            Err(error) => Err(self.read_failed(segment, next_base.unwrap_or(upto), from, error)),
         }
+    }
+
+    /// Whether the segment was compacted since it was taken from the view. Then its file may be gone, and
+    /// what there is instead is in the view of now.
+    pub(super) fn was_replaced(&self, segment: &Segment) -> bool {
+        let view = self.view.load();
+        let now = view.floor(segment.base_offset());
+        now.is_some_and(|(now, _)| now.generation() != segment.generation())
     }
 
     pub(super) fn check_readable(&self, from: Offset) -> Result<Bounds, ReadError> {
@@ -100,7 +121,7 @@ impl Partition {
         segment: &Segment,
         run: &Run,
         mode: ReadMode,
-    ) -> Result<(Bytes, Offset), WalkError> {
+    ) -> Result<Option<(Bytes, Offset)>, WalkError> {
         let window_bytes = LEAD_BYTES + run.bytes_max as u64;
         self.with_start(segment, run.from, mode, |source, position, expected| {
             run.walk(Walker::new(source, position, expected, window_bytes, mode))
@@ -156,7 +177,9 @@ impl Partition {
         mode: ReadMode,
     ) -> Result<Source, WalkError> {
         let Some(tail) = segment.tail() else {
-            let handle = self.handle(segment.base_offset, mode, || Ok(None))?;
+            let name = names::segment_file_name(segment.base_offset);
+            let key = self.file_key_of(segment.base_offset, 0);
+            let handle = self.handle(key, || name, mode, || Ok(None))?;
             return Ok(Source::File {
                 file: Arc::clone(&handle.file),
                 mapped: None,
@@ -184,7 +207,9 @@ impl Partition {
         segment: &SealedSegment,
         mode: ReadMode,
     ) -> Result<Arc<SegmentHandle>, WalkError> {
-        let handle = self.handle(segment.base_offset, mode, || {
+        let key = self.file_key_of(segment.base_offset, segment.generation);
+        let name = || segment.file_name();
+        let handle = self.handle(key, name, mode, || {
             let disk = &*self.environment.disk;
             let index = SegmentIndex::load_sealed(disk, &self.folder, &self.indexed(segment))?;
             Ok(index)
@@ -199,37 +224,41 @@ impl Partition {
 
     fn handle(
         &self,
-        base_offset: Offset,
+        key: FileKey,
+        name: impl FnOnce() -> String,
         mode: ReadMode,
         load_index: impl FnOnce() -> std::io::Result<Option<SegmentIndex>>,
     ) -> Result<Arc<SegmentHandle>, WalkError> {
-        let key = self.key(base_offset);
         if let Some(handle) = self.open_files.get(&key) {
             return Ok(handle);
         }
         if mode == ReadMode::Resident {
             return Err(WalkError::Cold); // opening a file may wait for the disk
         }
-        let file = self
-            .environment
-            .disk
-            .open(&self.segment_path(base_offset), OpenMode::Read)?;
+        let _files = self.files.read();
+        if !self.has_file(key) {
+            return Err(WalkError::Replaced);
+        }
+        let path = self.folder.join(name());
+        let file = self.environment.disk.open(&path, OpenMode::Read)?;
         let handle = SegmentHandle::new(file, load_index()?);
-        self.keep_open(base_offset, &handle);
+        self.keep_open(key, &handle);
         Ok(handle)
+    }
+
+    /// Whether this is the file of a segment of now.
+    fn has_file(&self, key: FileKey) -> bool {
+        let view = self.view.load();
+        let now = view.floor(key.segment.base_offset);
+        now.is_some_and(|(segment, _)| self.file_key(segment) == key)
     }
 
     /// Keeps a file open for the readers to come, unless its segment was removed since it was opened: then
     /// nobody else would close it, and its space would stay taken.
-    pub(super) fn keep_open(&self, base_offset: Offset, handle: &Arc<SegmentHandle>) {
-        let key = self.key(base_offset);
+    pub(super) fn keep_open(&self, key: FileKey, handle: &Arc<SegmentHandle>) {
         self.open_files.insert(key, Arc::clone(handle));
         // Whoever removes a segment says so here first, and then closes what is kept open.
-        let view = self.view.load();
-        let is_there = view
-            .floor(base_offset)
-            .is_some_and(|(segment, _)| segment.base_offset() == base_offset);
-        if self.is_abandoned() || !is_there {
+        if self.is_abandoned() || !self.has_file(key) {
             self.open_files.forget(&key);
         }
     }
@@ -240,7 +269,12 @@ impl Partition {
         &self,
         segment: &SealedSegment,
     ) -> Result<Arc<SegmentHandle>, WalkError> {
-        let path = self.segment_path(segment.base_offset);
+        let key = self.file_key_of(segment.base_offset, segment.generation);
+        let _files = self.files.read();
+        if !self.has_file(key) {
+            return Err(WalkError::Replaced);
+        }
+        let path = self.folder.join(segment.file_name());
         let file = self.environment.disk.open(&path, OpenMode::Read)?;
         let disk = &*self.environment.disk;
         let owner = self.key(segment.base_offset);
@@ -261,7 +295,7 @@ impl Partition {
             tracing::warn!(path = %path.display(), %error, "could not write a rebuilt index");
         }
         let handle = SegmentHandle::new(file, Some(index));
-        self.keep_open(segment.base_offset, &handle);
+        self.keep_open(key, &handle);
         Ok(handle)
     }
 
@@ -287,7 +321,7 @@ impl Partition {
             return ReadError::Closed;
         }
         let log_start = self.bounds().log_start;
-        if from < log_start || end <= log_start {
+        if from < log_start || end <= log_start || matches!(error, WalkError::Replaced) {
             return self.out_of_range(from);
         }
         let reason = match error {
@@ -339,7 +373,9 @@ impl Partition {
                 base_offset,
                 "the batches change while they are read".to_owned(),
             ),
-            WalkError::Cold | WalkError::Io(_) => unreachable!("these are no damage"),
+            WalkError::Cold | WalkError::Replaced | WalkError::Io(_) => {
+                unreachable!("these are no damage")
+            }
         };
         self.durability.metrics().corrupt_batches.add(1);
         let start = if expected < end {
@@ -371,7 +407,7 @@ impl Partition {
         }
     }
 
-    fn is_abandoned(&self) -> bool {
+    pub(super) fn is_abandoned(&self) -> bool {
         self.abandoned.load(std::sync::atomic::Ordering::Acquire)
     }
 }
@@ -383,19 +419,32 @@ struct Run {
     upto: Offset,
     high_watermark: Offset,
     bytes_max: usize,
+    /// Batches that compaction has left without records do not come first: there are clients that take
+    /// an answer without records for the log's end.
+    skips_empty: bool,
 }
 
 impl Run {
-    fn walk(&self, mut walker: Walker<'_>) -> Result<(Bytes, Offset), WalkError> {
+    /// The bytes, and where to read on. `None`: none of the segment's batches from there on has a record
+    /// below `upto`.
+    fn walk(&self, mut walker: Walker<'_>) -> Result<Option<(Bytes, Offset)>, WalkError> {
+        let mut is_found = false;
         loop {
             if walker.at_end() {
+                if is_found {
+                    return Ok(None);
+                }
                 return Err(walker.damage(format!("the batch of offset {} is missing", self.from)));
             }
             let header = walker.peek()?;
-            if header.next_offset() > self.from {
+            is_found |= header.next_offset() > self.from;
+            if is_found && !(self.skips_empty && header.records_count() == 0) {
                 break;
             }
             walker.skip(&header);
+            if is_found && header.next_offset() >= self.upto {
+                return Ok(None);
+            }
         }
         let start = walker.position();
         let end_max = start.saturating_add(self.bytes_max as u64);
@@ -424,7 +473,7 @@ impl Run {
             next = header.next_offset();
         }
         let end = walker.position();
-        Ok((walker.bytes(start..end)?, next))
+        Ok(Some((walker.bytes(start..end)?, next)))
     }
 }
 

@@ -40,7 +40,7 @@ impl Partition {
         upkeep.removed = true;
         for segment in removed {
             let base = segment.base_offset();
-            self.open_files.forget(&self.key(base));
+            self.open_files.forget(&self.file_key(&segment));
             self.remove_segment(base, &segment);
             self.remove(&names::index_file_name(base));
             self.remove(&names::time_index_file_name(base));
@@ -52,8 +52,11 @@ impl Partition {
 
     /// A small file goes at once. A large one gets a name that is no segment's, and the store takes it
     /// away piece by piece.
-    fn remove_segment(&self, base: Offset, segment: &Segment) {
-        let name = names::segment_file_name(base);
+    pub(super) fn remove_segment(&self, base: Offset, segment: &Segment) {
+        let name = match segment {
+            Segment::Open(_) => names::segment_file_name(base),
+            Segment::Sealed(sealed) => sealed.file_name(),
+        };
         let path = self.folder.join(names::removed_file_name(base));
         let disk = &self.environment.disk;
         let is_large = segment.bytes() > self.durability.removal_step_bytes();

@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use sapwood_model::{Offset, Timestamp};
@@ -59,14 +62,16 @@ impl Partition {
         let found = self.latest_of(segment).and_then(|latest| match latest {
             times::Latest::Is(Some(entry)) => Ok(entry.timestamp),
             // Kafka's rule for records without timestamps.
-            times::Latest::Is(None) | times::Latest::Unknown => self.modified(sealed.base_offset),
+            times::Latest::Is(None) | times::Latest::Unknown => self.modified(sealed),
         });
         match found {
             Ok(at) => {
                 let _ = sealed.aged_from.set(at); // somebody else found the same
                 Ok(())
             }
-            Err(_) if sealed.end_offset <= self.bounds().log_start => Ok(()), // removed meanwhile
+            // Removed or compacted meanwhile.
+            Err(_) if sealed.end_offset <= self.bounds().log_start => Ok(()),
+            Err(_) if self.was_replaced(segment) => Ok(()),
             Err(error) => Err(self.read_failed(segment, sealed.end_offset, base, error)),
         }
     }
@@ -168,6 +173,9 @@ impl Partition {
             bytes: waiting.bytes,
             latest,
             aged_from,
+            generation: 0,
+            is_swap: AtomicBool::new(false),
+            first: OnceLock::new(),
             mapping: waiting.segment.mapping(),
         }
     }
@@ -197,9 +205,10 @@ impl Partition {
         Ok(())
     }
 
-    fn modified(&self, base: Offset) -> Result<Timestamp, WalkError> {
+    fn modified(&self, segment: &SealedSegment) -> Result<Timestamp, WalkError> {
         let disk = &self.environment.disk;
-        let file = disk.open(&self.segment_path(base), OpenMode::Read)?;
+        let path = self.folder.join(segment.file_name());
+        let file = disk.open(&path, OpenMode::Read)?;
         let modified = file.modified()?;
         Ok(modified.unwrap_or_else(|| self.environment.clock.now()))
     }

@@ -13,7 +13,7 @@ use sapwood_record::{Batch, Header};
 
 use super::{Partition, ReadError, ReadMode, TimestampedOffset, View};
 use crate::{
-    index::{SegmentIndex, TimeEntry},
+    index::{SegmentIndex, TimeEntry, record_time},
     segment::{Segment, Source, WalkError, Walker},
 };
 
@@ -49,6 +49,18 @@ impl Partition {
     /// # Errors
     /// As [`Partition::read`]; a batch that fails its checksum is damage.
     pub fn find_timestamp(&self, at: Timestamp) -> Result<Option<TimestampedOffset>, ReadError> {
+        loop {
+            if let Some(found) = self.try_find_timestamp(at)? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// `None`: segments were compacted meanwhile; try again.
+    fn try_find_timestamp(
+        &self,
+        at: Timestamp,
+    ) -> Result<Option<Option<TimestampedOffset>>, ReadError> {
         let (view, window) = self.window()?;
         for (segment, end) in window.segments(&view) {
             let outcome = self.may_have(segment, at).and_then(|may| match may {
@@ -57,12 +69,13 @@ impl Partition {
             });
             match outcome {
                 Ok(None) => {}
-                Ok(found) => return Ok(found),
+                Ok(found) => return Ok(Some(found)),
                 Err(_) if end <= self.bounds().log_start => {} // removed meanwhile
+                Err(_) if self.was_replaced(segment) => return Ok(None),
                 Err(error) => return Err(self.read_failed(segment, end, end, error)),
             }
         }
-        Ok(None)
+        Ok(Some(None))
     }
 
     /// The record with the largest timestamp among those that can be read; the first of several.
@@ -71,11 +84,21 @@ impl Partition {
     /// # Errors
     /// As [`Partition::find_timestamp`].
     pub fn find_max_timestamp(&self) -> Result<Option<TimestampedOffset>, ReadError> {
+        loop {
+            if let Some(found) = self.try_find_max_timestamp()? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// `None`: segments were compacted meanwhile; try again.
+    fn try_find_max_timestamp(&self) -> Result<Option<Option<TimestampedOffset>>, ReadError> {
         let (view, window) = self.window()?;
         let mut largest: Option<(&Segment, Offset, Timestamp)> = None;
         for (segment, end) in window.segments(&view) {
             let found = match self.max_in(segment, window) {
                 Err(_) if end <= self.bounds().log_start => None, // removed meanwhile
+                Err(_) if self.was_replaced(segment) => return Ok(None),
                 found => found.map_err(|error| self.read_failed(segment, end, end, error))?,
             };
             if let Some(timestamp) = found
@@ -85,10 +108,13 @@ impl Partition {
             }
         }
         let Some((segment, end, timestamp)) = largest else {
-            return Ok(None);
+            return Ok(Some(None));
         };
-        self.find_in(segment, timestamp, window)
-            .map_err(|error| self.read_failed(segment, end, end, error))
+        match self.find_in(segment, timestamp, window) {
+            Err(_) if self.was_replaced(segment) => Ok(None),
+            Err(error) => Err(self.read_failed(segment, end, end, error)),
+            found => Ok(found.ok()),
+        }
     }
 
     fn window(&self) -> Result<(Arc<View>, Window), ReadError> {
@@ -151,7 +177,7 @@ impl Partition {
                     let header = walker.peek()?;
                     if header.last_offset() >= from {
                         let right = header.last_offset() == from;
-                        return Ok(right && header.max_timestamp() == entry.timestamp);
+                        return Ok(right && record_time(&header) == entry.timestamp);
                     }
                     walker.skip(&header);
                 }
@@ -173,7 +199,7 @@ impl Partition {
                 let mut found = entry.is_none();
                 while !walker.at_end() {
                     let header = walker.peek()?;
-                    let (last, timestamp) = (header.last_offset(), header.max_timestamp());
+                    let (last, timestamp) = (header.last_offset(), record_time(&header));
                     match entry {
                         None if timestamp.0 >= 0 => return Ok(false),
                         Some(entry) if last == from => found = timestamp == entry.timestamp,
@@ -237,7 +263,7 @@ impl Partition {
                     if header.next_offset() > window.high_watermark {
                         break;
                     }
-                    if header.max_timestamp() >= at && header.last_offset() >= window.log_start {
+                    if record_time(&header) >= at && header.last_offset() >= window.log_start {
                         let batch = read_batch(&mut walker, &header)?;
                         if let Some(found) = find_record(&batch, at, window.log_start) {
                             return Ok(Some(found));
@@ -303,7 +329,7 @@ impl Partition {
                         let timestamp = if header.base_offset() < window.log_start {
                             largest_record(&read_batch(&mut walker, &header)?, window.log_start)
                         } else {
-                            Some(header.max_timestamp())
+                            Some(record_time(&header))
                         };
                         largest = largest.max(timestamp.filter(|timestamp| timestamp.0 >= 0));
                     }
@@ -357,7 +383,8 @@ fn find_record(batch: &Batch, at: Timestamp, log_start: Offset) -> Option<Timest
         leader_epoch,
     };
     let first = header.base_offset().max(log_start);
-    if header.is_log_append_time() {
+    let is_whole = i64::from(header.records_count()) == i64::from(header.last_offset_delta()) + 1;
+    if header.is_log_append_time() && is_whole {
         return Some(found(header.max_timestamp(), first));
     }
     let unreadable = || Some(found(header.max_timestamp(), first));
@@ -378,7 +405,7 @@ fn find_record(batch: &Batch, at: Timestamp, log_start: Offset) -> Option<Timest
 /// The largest timestamp of a batch's records at `log_start` or above.
 fn largest_record(batch: &Batch, log_start: Offset) -> Option<Timestamp> {
     let header = batch.header();
-    let of_batch = Some(header.max_timestamp());
+    let of_batch = Some(record_time(header));
     if header.is_log_append_time() {
         return of_batch;
     }

@@ -162,7 +162,8 @@ impl Partition {
             .saturating_sub(bytes_before - position);
         self.view.store(Arc::new(View { segments }));
         self.log_end.store(offset.0, Ordering::Release);
-        self.open_files.forget(&self.key(segment.base_offset));
+        self.open_files
+            .forget(&self.file_key_of(segment.base_offset, 0));
         tracing::info!(
             topic = %self.spec.topic,
             partition = %self.spec.partition,

@@ -12,6 +12,7 @@ mod prefix;
 mod rebuild;
 mod renew;
 mod replay;
+mod swap;
 mod walk;
 
 use std::{

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 use sapwood_model::{Durability, LeaderEpoch, Offset};
 
 use super::{
-    folders,
+    folders, swap,
     walk::{Cursor, SegmentOnDisk, Unreadable},
 };
 use crate::{
@@ -102,6 +102,7 @@ impl Replay {
             return Ok(replay);
         }
         folders::remove_temporary(disk, &replay.folder)?;
+        swap::finish(disk, &replay.folder)?;
         for entry in disk.read_dir(&replay.folder)? {
             if let Some(base) = names::parse_segment_file_name(&entry.name) {
                 let path = replay.folder.join(&entry.name);

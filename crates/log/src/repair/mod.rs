@@ -16,7 +16,6 @@
 //! files of a partition do not say: where its log begins, and whose folder it is.
 
 mod apply;
-mod empty;
 mod foreign;
 mod raw;
 mod report;

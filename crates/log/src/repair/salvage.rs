@@ -18,7 +18,6 @@ use sapwood_record::{Batch, Header};
 
 use super::{
     Loss,
-    empty::empty_batch,
     raw::{Raw, exchange},
 };
 use crate::{
@@ -480,7 +479,7 @@ impl Salvage<'_> {
                 .known_epoch(from)
                 .unwrap_or(self.last_epoch())
                 .max(self.out.epoch);
-            let bytes = empty_batch(from, count, epoch);
+            let bytes = Batch::without_records(from..from.add(count), epoch).to_bytes();
             let Some(header) = Header::read(&bytes) else {
                 return;
             };

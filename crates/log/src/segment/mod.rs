@@ -13,7 +13,10 @@ mod walk;
 use std::{
     any::Any,
     ops::Range,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering::Acquire},
+    },
 };
 
 use parking_lot::RwLock;
@@ -21,12 +24,13 @@ use sapwood_model::{Offset, Timestamp};
 
 pub(crate) use active::{ActiveSegment, Layout, Prepared, Room};
 pub(crate) use leftover::batch_behind;
-pub(crate) use open_files::{OpenFiles, SegmentHandle, SegmentKey};
+pub(crate) use open_files::{FileKey, OpenFiles, SegmentHandle, SegmentKey};
 pub(crate) use walk::{Expected, Source, WalkError, Walker};
 
 use crate::{
     index::{SegmentIndex, TimeEntry},
     io::{File, TailReader},
+    names,
     sums::Noted,
 };
 
@@ -45,6 +49,14 @@ impl Segment {
         match self {
             Self::Open(segment) => segment.base_offset,
             Self::Sealed(segment) => segment.base_offset,
+        }
+    }
+
+    /// How often it was compacted since the start: with each time it has another file.
+    pub(crate) fn generation(&self) -> u32 {
+        match self {
+            Self::Open(_) => 0,
+            Self::Sealed(segment) => segment.generation,
         }
     }
 
@@ -128,6 +140,12 @@ pub(crate) struct SealedSegment {
     /// From when on retention counts its age, once that was looked up in the batches: the largest
     /// timestamp, or when it was last written if no batch has one.
     pub(crate) aged_from: OnceLock<Timestamp>,
+    /// How often it was compacted since the start.
+    pub(crate) generation: u32,
+    /// Its file still has the name that says what it replaces.
+    pub(crate) is_swap: AtomicBool,
+    /// The timestamp of its first batch, once somebody asked; `None` if that has none.
+    pub(crate) first: OnceLock<Option<Timestamp>>,
     /// Its mapping from the time when it was open, as long as a reader has bytes of it.
     pub(crate) mapping: Weak<dyn Any + Send + Sync>,
 }
@@ -141,7 +159,20 @@ impl SealedSegment {
             bytes,
             latest: OnceLock::new(),
             aged_from: OnceLock::new(),
+            generation: 0,
+            is_swap: AtomicBool::new(false),
+            first: OnceLock::new(),
             mapping: no_mapping(),
+        }
+    }
+}
+
+impl SealedSegment {
+    /// The name of its file.
+    pub(crate) fn file_name(&self) -> String {
+        match self.is_swap.load(Acquire) {
+            true => names::swap_file_name(&(self.base_offset..self.end_offset)),
+            false => names::segment_file_name(self.base_offset),
         }
     }
 }

@@ -22,6 +22,13 @@ pub(crate) struct SegmentKey {
     pub(crate) base_offset: Offset,
 }
 
+/// Which file of a segment: compaction gives it another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FileKey {
+    pub(crate) segment: SegmentKey,
+    pub(crate) generation: u32,
+}
+
 /// What it takes to read from a segment that has no mapping.
 #[derive(Debug)]
 pub(crate) struct SegmentHandle {
@@ -53,9 +60,9 @@ pub(crate) struct OpenFiles {
 
 #[derive(Debug, Default)]
 struct Lru {
-    slots: HashMap<SegmentKey, Slot>,
+    slots: HashMap<FileKey, Slot>,
     /// The same keys by the time of their last use.
-    by_use: BTreeMap<u64, SegmentKey>,
+    by_use: BTreeMap<u64, FileKey>,
     uses: u64,
     index_bytes: usize,
 }
@@ -76,7 +83,7 @@ impl OpenFiles {
     }
 
     /// The segment's handle, if it is open.
-    pub(crate) fn get(&self, key: &SegmentKey) -> Option<Arc<SegmentHandle>> {
+    pub(crate) fn get(&self, key: &FileKey) -> Option<Arc<SegmentHandle>> {
         let mut lru = self.lru.lock();
         let lru = &mut *lru;
         let slot = lru.slots.get_mut(key)?;
@@ -88,7 +95,7 @@ impl OpenFiles {
     }
 
     /// Keeps a handle, in place of another one of the same segment.
-    pub(crate) fn insert(&self, key: SegmentKey, handle: Arc<SegmentHandle>) {
+    pub(crate) fn insert(&self, key: FileKey, handle: Arc<SegmentHandle>) {
         let mut closed = Vec::new();
         let mut lru = self.lru.lock();
         closed.extend(lru.remove(&key));
@@ -109,14 +116,14 @@ impl OpenFiles {
     }
 
     /// Closes the segment's file, once its readers are done.
-    pub(crate) fn forget(&self, key: &SegmentKey) {
+    pub(crate) fn forget(&self, key: &FileKey) {
         let closed = self.lru.lock().remove(key);
         drop(closed);
     }
 }
 
 impl Lru {
-    fn remove(&mut self, key: &SegmentKey) -> Option<Arc<SegmentHandle>> {
+    fn remove(&mut self, key: &FileKey) -> Option<Arc<SegmentHandle>> {
         let slot = self.slots.remove(key)?;
         self.by_use.remove(&slot.last_use);
         self.index_bytes -= index_bytes(&slot.handle);

@@ -93,6 +93,8 @@ pub(crate) enum WalkError {
     Cold,
     /// The first batch is not the one that the index names.
     WrongIndex,
+    /// The segment has another file since it was compacted: look again at what there is.
+    Replaced,
     /// The bytes at `position` are not the batch that starts with the offset `expected`.
     Damage {
         position: u64,

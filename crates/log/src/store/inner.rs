@@ -331,6 +331,12 @@ impl Durability for Inner {
         }
     }
 
+    fn sync_folder(&self, partition: &Partition) -> Result<(), Arc<str>> {
+        let synced = self.sync_removal(partition);
+        let reason = || self.failed.get().map_or_else(|| "".into(), Arc::clone);
+        synced.map_err(|_| reason())
+    }
+
     fn metrics(&self) -> &StoreMetrics {
         &self.metrics
     }

@@ -103,6 +103,9 @@ impl Durability for Recorder {
     fn retire(&self, retired: Retired) {
         self.retired.lock().push(retired);
     }
+    fn sync_folder(&self, _: &Partition) -> Result<(), Arc<str>> {
+        Ok(())
+    }
     fn metrics(&self) -> &StoreMetrics {
         &self.metrics
     }

@@ -479,14 +479,14 @@ fn a_file_that_a_reader_opened_while_its_segment_was_removed_is_not_kept_open() 
     let is_open = || {
         partition
             .open_files
-            .get(&partition.key(Offset(0)))
+            .get(&partition.file_key_of(Offset(0), 0))
             .is_some()
     };
-    partition.keep_open(Offset(0), &handle);
+    partition.keep_open(partition.file_key_of(Offset(0), 0), &handle);
     assert!(is_open());
     partition.trim(first.end_offset).unwrap();
     fixture.maintain();
     assert!(!logs(&fixture).contains(&0), "it was removed");
-    partition.keep_open(Offset(0), &handle);
+    partition.keep_open(partition.file_key_of(Offset(0), 0), &handle);
     assert!(!is_open(), "its space would stay taken");
 }
