@@ -157,9 +157,31 @@ impl Inspection<'_> {
         for place in self.places {
             self.files.entry(place.segment).or_default();
         }
-        for entry in disk.read_dir(folder)? {
+        let entries = disk.read_dir(folder)?;
+        let swaps = entries
+            .iter()
+            .filter_map(|entry| names::parse_swap_file_name(&entry.name));
+        let swaps: Vec<_> = swaps.collect();
+        for entry in entries {
             let path = folder.join(&entry.name);
-            if let Some(base) = names::parse_segment_file_name(&entry.name) {
+            let base = names::base_of(&entry.name);
+            let is_replaced = |base| swaps.iter().any(|swap| swap.contains(&base));
+            if base.is_some_and(is_replaced) {
+                // A compacted segment takes its place at the next start.
+            } else if let Some(swap) = names::parse_swap_file_name(&entry.name) {
+                let problem = "compaction was interrupted here; the next start finishes it".into();
+                self.push(
+                    Severity::Unsettled,
+                    path.clone(),
+                    None,
+                    Some(swap.clone()),
+                    problem,
+                );
+                let file = disk.open(&path, OpenMode::Read)?;
+                let bytes = file.len()?;
+                let file = Some(file);
+                self.files.insert(swap.start, SegmentFile { file, bytes });
+            } else if let Some(base) = names::parse_segment_file_name(&entry.name) {
                 let opened = disk.open(&path, OpenMode::Read);
                 match opened.and_then(|file| Ok((file.len()?, file))) {
                     Ok((bytes, file)) => {

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used)] // clippy knows test functions, not their helpers
 
 mod clients;
+mod compaction;
 mod damage;
 mod disks;
 mod faulty;
