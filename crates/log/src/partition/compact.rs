@@ -228,6 +228,7 @@ impl Partition {
             mapping: std::sync::Weak::<()>::new(),
         });
         let indexes;
+        let mut is_alone = true;
         {
             let _upkeep = self.upkeep.lock();
             let _files = self.files.write();
@@ -239,7 +240,7 @@ impl Partition {
                 return Err(CompactError::Changed);
             }
             for source in sources {
-                self.remove_source(source, source.base_offset == offsets.start);
+                is_alone &= self.remove_source(source, source.base_offset == offsets.start);
             }
             let encoded = output.index.encode_from(IndexCounts::default());
             indexes = encoded.write(disk, &self.folder, offsets.start);
@@ -279,6 +280,9 @@ impl Partition {
         if let Err(reason) = self.durability.sync_folder(&me) {
             return Err(CompactError::ReadOnly { reason });
         }
+        if !is_alone {
+            return Ok(()); // the next start removes the others, and gives it its name
+        }
         let _upkeep = self.upkeep.lock();
         let _files = self.files.write();
         if self.is_abandoned() || !self.holds_all(std::slice::from_ref(&sealed)) {
@@ -298,17 +302,21 @@ impl Partition {
         Ok(())
     }
 
-    fn remove_source(&self, source: &Arc<SealedSegment>, is_first: bool) {
+    /// Says whether nothing of it is left.
+    fn remove_source(&self, source: &Arc<SealedSegment>, is_first: bool) -> bool {
         let base = source.base_offset;
         let segment = Segment::Sealed(Arc::clone(source));
         self.open_files.forget(&self.file_key(&segment));
-        self.remove(&names::index_file_name(base));
-        self.remove(&names::time_index_file_name(base));
-        self.remove(&names::sums_file_name(base));
+        let mut names = vec![
+            names::index_file_name(base),
+            names::time_index_file_name(base),
+            names::sums_file_name(base),
+        ];
         if !is_first {
-            self.remove(&names::snapshot_file_name(base));
+            names.push(names::snapshot_file_name(base));
         }
-        self.remove_segment(base, &segment);
+        let is_gone = names.iter().all(|name| self.remove(name));
+        self.remove_segment(base, &segment) && is_gone
     }
 
     fn holds_all(&self, segments: &[Arc<SealedSegment>]) -> bool {

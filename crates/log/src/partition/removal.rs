@@ -51,8 +51,8 @@ impl Partition {
     }
 
     /// A small file goes at once. A large one gets a name that is no segment's, and the store takes it
-    /// away piece by piece.
-    pub(super) fn remove_segment(&self, base: Offset, segment: &Segment) {
+    /// away piece by piece. Says whether the name is gone.
+    pub(super) fn remove_segment(&self, base: Offset, segment: &Segment) -> bool {
         let name = match segment {
             Segment::Open(_) => names::segment_file_name(base),
             Segment::Sealed(sealed) => sealed.file_name(),
@@ -66,27 +66,34 @@ impl Partition {
                 .with_ballast(&mut || disk.rename(&self.folder.join(&name), &path))
                 .is_ok();
         match self.me.upgrade() {
-            Some(me) if renamed => self.durability.retire(Retired {
-                partition: me,
-                path,
-                readers: readers(segment),
-            }),
+            Some(me) if renamed => {
+                self.durability.retire(Retired {
+                    partition: me,
+                    path,
+                    readers: readers(segment),
+                });
+                true
+            }
             _ => self.remove(&name),
         }
     }
 
-    /// Removes a file that is not part of the log any more. If that fails, the next start does it.
-    pub(super) fn remove(&self, name: &str) {
-        self.remove_path(&self.folder.join(name));
+    /// Removes a file that is not part of the log any more. If that fails, the next start does it. Says
+    /// whether it is gone.
+    pub(super) fn remove(&self, name: &str) -> bool {
+        self.remove_path(&self.folder.join(name))
     }
 
     /// As [`Partition::remove`].
-    pub(crate) fn remove_path(&self, path: &Path) {
+    pub(crate) fn remove_path(&self, path: &Path) -> bool {
         let disk = &self.environment.disk;
         match self.durability.with_ballast(&mut || disk.remove_file(path)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => warn!(path = %path.display(), %error, "could not remove a file"),
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => {
+                warn!(path = %path.display(), %error, "could not remove a file");
+                false
+            }
         }
     }
 }
