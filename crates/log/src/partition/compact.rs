@@ -131,20 +131,23 @@ impl Partition {
         let temporary = self.folder.join(format!("{}.tmp", names::CLEANER_FILE));
         let (topic, partition) = (&self.spec.topic, self.spec.partition);
         let text = format!("0\n1\n{topic} {partition} {end}\n");
-        let _upkeep = self.upkeep.lock();
-        if self.is_abandoned() {
-            return Err(CompactError::Changed);
-        }
         let written = self.durability.with_ballast(&mut || {
             let file = disk.open(&temporary, OpenMode::Create)?;
             file.set_len(0)?;
             file.write_at(&[text.as_bytes()], 0)?;
-            file.sync_data()?;
-            disk.rename(&temporary, &path)
+            file.sync_data()
+        });
+        let _upkeep = self.upkeep.lock();
+        if self.is_abandoned() {
+            return Err(CompactError::Changed);
+        }
+        let named = written.and_then(|()| {
+            self.durability
+                .with_ballast(&mut || disk.rename(&temporary, &path))
         });
         self.names_have_changed();
         *self.cleaned.lock() = Some(end);
-        written.map_err(|error| CompactError::Io { path, error })
+        named.map_err(|error| CompactError::Io { path, error })
     }
 
     /// Walks the batches of a segment from the one that holds `from` on.
@@ -155,7 +158,12 @@ impl Partition {
         walk: impl Fn(Walker<'_>) -> Result<T, WalkError>,
     ) -> Result<T, CompactError> {
         let log_start = self.bounds().log_start;
-        self.check_readable(from.max(log_start))?;
+        match self.check_readable(from.max(log_start)) {
+            Err(ReadError::Closed | ReadError::OutOfRange { .. }) => {
+                return Err(CompactError::Changed);
+            }
+            checked => checked?,
+        };
         let segment = Segment::Sealed(Arc::clone(segment));
         let mode = ReadMode::Blocking;
         let walked = self.with_start(&segment, from, mode, |source, at, expected| {

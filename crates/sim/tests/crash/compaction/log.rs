@@ -387,6 +387,7 @@ impl Log {
                 return Err(format!("{record:?} was never appended there"));
             }
         }
+        self.check_times(found)?;
         let cleaned = self.runs.iter().map(|run| run.upto).max();
         let cleaned = cleaned.unwrap_or(Offset::ZERO);
         let began = self.begun.first().copied();
@@ -424,6 +425,35 @@ impl Log {
             }
         }
         Ok(())
+    }
+
+    /// Records are found by their times.
+    fn check_times(&self, found: &Found) -> Outcome {
+        let partition = self.running()?;
+        let times: Vec<Timestamp> = found.values().map(|record| record.timestamp).collect();
+        let latest = times.iter().max().copied();
+        let some = times.len() / 3;
+        let asked = times.iter().skip(some).take(2).copied().chain(latest);
+        for at in asked.flat_map(|at| [at, Timestamp(at.0 + 1)]) {
+            let expected = found.values().find(|record| record.timestamp >= at);
+            let expected = expected.map(|record| (record.timestamp, record.offset));
+            let answer = partition
+                .find_timestamp(at)
+                .map_err(|error| error.to_string())?;
+            let answer = answer.map(|answer| (answer.timestamp, answer.offset));
+            if answer != expected {
+                return Err(format!("{at:?} is found at {answer:?}, not {expected:?}"));
+            }
+        }
+        let answer = partition
+            .find_max_timestamp()
+            .map_err(|error| error.to_string())?;
+        match answer.map(|answer| answer.timestamp) == latest {
+            true => Ok(()),
+            false => Err(format!(
+                "the largest timestamp is {latest:?}, not that of {answer:?}"
+            )),
+        }
     }
 
     /// Whether a run gave a tombstone its horizon and another one began after that.
