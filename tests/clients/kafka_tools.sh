@@ -209,6 +209,7 @@ check "features" '' "$tool.FeatureCommand" --bootstrap-server "$address" describ
 check "broker-api-versions" 'Produce\(0\): 0 to 13' "$tool.BrokerApiVersionsCommand" \
     --bootstrap-server "$address"
 . "$here/kafka_tools_groups.sh"
+. "$here/kafka_tools_compaction.sh"
 check "topics: delete" nothing "${topics[@]}" --delete --topic assigned
 refused "topics: delete what is not there" 'does not exist' "${topics[@]}" --delete --topic nobody
 
