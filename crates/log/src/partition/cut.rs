@@ -128,9 +128,12 @@ impl Partition {
         }
     }
 
-    /// Whether something was appended since the last cut that was synced.
+    /// Whether something was appended, or the active segment was rolled, since the last cut that was synced.
     pub(crate) fn is_dirty(&self) -> bool {
-        self.writer.lock().checkpointed.end.0 < self.log_end.load(Ordering::Acquire)
+        let writer = self.writer.lock();
+        let checkpointed = &writer.checkpointed;
+        checkpointed.end.0 < self.log_end.load(Ordering::Acquire)
+            || checkpointed.segment < writer.active.base_offset()
     }
 
     fn capture(&self, with_file: bool) -> Cut {
