@@ -403,7 +403,7 @@ impl Core {
         let config = self
             .defaults
             .resolve(record.record.name.as_str(), &record.record.configs);
-        self.background.policy_is(&config.retention);
+        self.background.serves(&config);
         let numbers = (0..record.record.partitions).map(PartitionId);
         let specs = numbers
             .map(|partition| spec(record, partition, &config.log))
@@ -454,7 +454,11 @@ impl Core {
         // Topics that are being created or deleted right now get to their end.
         let turn = self.admin.clone().acquire_owned().await;
         let core = self.clone();
-        let closed = self.options.driver.run(move || core.store.close()).await;
+        let close = move || {
+            core.background.end();
+            core.store.close()
+        };
+        let closed = self.options.driver.run(close).await;
         drop(turn);
         for topic in self.registry.all() {
             for partition in topic.partitions.load().iter() {

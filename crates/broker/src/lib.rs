@@ -31,7 +31,7 @@ mod metrics;
 mod producer_ids;
 mod throttle;
 
-pub use background::Retained;
+pub use background::{CompactError, Compacted, CompactionProgress, Retained};
 pub use broker::{Broker, CloseError, OpenError};
 pub use catalog::{CatalogError, CatalogOpenError, read_stopped_catalog};
 pub use coordinator::{CoordinatorError, LoadProgress};
@@ -45,8 +45,8 @@ pub use groups::{
 };
 pub use limits::{Budget, BudgetError, ConnectionBudget, Permit};
 pub use metrics::{
-    Metrics, MetricsSnapshot, PartitionMetrics, Results, RetentionMetrics, TaskMetrics,
-    TaskProgress, TopicMetrics,
+    CompactionLevels, CompactionMetrics, Metrics, MetricsSnapshot, PartitionMetrics, Results,
+    RetentionMetrics, TaskMetrics, TaskProgress, TopicMetrics,
 };
 pub use options::{BrokerOptions, ReplicationPolicy};
 pub use produce::{Pending, Produce, ProduceError, Produced};
@@ -67,7 +67,9 @@ pub use sapwood_log::{
     AppendError, BUCKET_BOUNDS_US, Bounds, Buffer, BufferPool, Counter, EpochStart, Histogram,
     JournalStep, OfflineReason, OpenError as StoreOpenError, PartitionState, PartitionStats,
     ProducerState, Progress, ReadError, RecoveryReport, StoreError, StoreMetrics, StoreOptions,
-    TimestampedOffset, TrimError as LogTrimError, install_sigbus_handler,
+    TimestampedOffset, TrimError as LogTrimError,
+    compaction::{CompactError as LogCompactError, CompactionStats},
+    install_sigbus_handler,
     io::{Clock, Environment, Space, TailKind},
     retention::Upcoming,
 };

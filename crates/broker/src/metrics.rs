@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use sapwood_log::{Bounds, Counter, Histogram, PartitionStats};
+use sapwood_log::{Bounds, Counter, Histogram, PartitionStats, compaction::CompactionStats};
 use sapwood_model::{Code, LeaderEpoch, PartitionId, Timestamp, TopicId, TopicName};
 
 use crate::groups::GroupMetrics;
@@ -26,6 +26,8 @@ pub struct Metrics {
     pub fetch_parked: Histogram,
     /// What retention does.
     pub retention: RetentionMetrics,
+    /// What compaction does.
+    pub compaction: CompactionMetrics,
     /// What groups do. Shared with those who host them.
     pub groups: Arc<GroupMetrics>,
     /// Fetches that are parked now are those that came minus those that left.
@@ -53,6 +55,72 @@ pub struct RetentionMetrics {
     pub bytes: Counter,
     /// Partitions with which something failed, each time that it did.
     pub failures: Counter,
+}
+
+/// What compaction has done since the start, in the background and when it was asked for.
+#[derive(Debug, Default)]
+pub struct CompactionMetrics {
+    /// Logs that were compacted to the end.
+    pub runs: Counter,
+    /// Partitions with which something failed, each time that it did.
+    pub failures: Counter,
+    /// Bytes of batches that were read.
+    pub read_bytes: Counter,
+    /// Bytes of batches that were written.
+    pub written_bytes: Counter,
+    /// Records that are gone.
+    pub removed_records: Counter,
+    /// Segments that were replaced.
+    pub replaced_segments: Counter,
+    /// Their bytes.
+    pub bytes_before: Counter,
+    /// Bytes of the segments in their place.
+    pub bytes_after: Counter,
+    /// Batches that nobody can decompress; they stay as they are.
+    pub unreadable_batches: Counter,
+    levels: Mutex<CompactionLevels>,
+}
+
+/// What rises and falls.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct CompactionLevels {
+    /// The dirty part of the log that is dirtiest, 0 to 1, when all were looked at last.
+    pub dirty_ratio_max: f64,
+    /// Partitions that are left alone for a while because something failed with them.
+    pub uncleanable: u64,
+    /// The most bytes that noting the keys of a log has taken so far.
+    pub map_bytes_max: u64,
+}
+
+impl CompactionMetrics {
+    /// As it stands.
+    pub fn levels(&self) -> CompactionLevels {
+        *self.levels.lock()
+    }
+
+    pub(crate) fn looked(&self, dirty_ratio_max: f64, uncleanable: u64) {
+        let mut levels = self.levels.lock();
+        levels.dirty_ratio_max = dirty_ratio_max;
+        levels.uncleanable = uncleanable;
+    }
+
+    /// Counts what a run has done between two looks at it.
+    pub(crate) fn count(&self, before: &CompactionStats, now: &CompactionStats) {
+        self.read_bytes.add(now.read_bytes - before.read_bytes);
+        self.written_bytes
+            .add(now.written_bytes - before.written_bytes);
+        self.removed_records
+            .add(now.removed_records - before.removed_records);
+        self.replaced_segments
+            .add(now.replaced_segments - before.replaced_segments);
+        self.bytes_before
+            .add(now.bytes_before - before.bytes_before);
+        self.bytes_after.add(now.bytes_after - before.bytes_after);
+        self.unreadable_batches
+            .add(now.unreadable_batches - before.unreadable_batches);
+        let mut levels = self.levels.lock();
+        levels.map_bytes_max = levels.map_bytes_max.max(now.map_bytes);
+    }
 }
 
 /// How often an operation succeeded, and how often it failed with which code.
@@ -143,7 +211,7 @@ pub struct TaskMetrics {
     /// At most so long between two runs while there is something to do; `None` where only the trigger
     /// counts, or when it is switched off.
     pub interval: Option<Duration>,
-    /// How many bytes a second it reads at most; `None` where it reads next to nothing.
+    /// How many bytes a second it reads and writes at most; `None` where that is next to nothing.
     pub bytes_per_second: Option<u64>,
     /// Ticks that succeeded.
     pub runs: u64,

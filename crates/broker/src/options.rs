@@ -56,6 +56,12 @@ pub struct BrokerOptions {
     pub scrub_bytes_per_second: u64,
     /// How long after a look at all partitions retention looks again, if nothing is due before.
     pub retention_interval: Duration,
+    /// The most memory, in bytes, that noting the keys of a log takes while it is compacted. With more keys
+    /// it takes several passes.
+    pub compaction_dedupe_bytes: usize,
+    /// How fast logs are compacted in the background, in bytes that are read and written a second. 0
+    /// switches it off; [`Broker::compact`](crate::Broker::compact) works all the same.
+    pub compaction_bytes_per_second: u64,
     /// The settings of consumer groups.
     pub groups: sapwood_group::Settings,
     /// How long a drain waits for what was accepted before it closes the store, which makes what is
@@ -85,6 +91,8 @@ impl BrokerOptions {
             producer_expiration: Duration::from_secs(24 * 60 * 60),
             scrub_bytes_per_second: 0,
             retention_interval: Duration::from_secs(5 * 60),
+            compaction_dedupe_bytes: 128 << 20,
+            compaction_bytes_per_second: 64 << 20,
             groups: sapwood_group::Settings::default(),
             drain_timeout: Duration::from_secs(10),
             driver: Driver::default(),

@@ -374,7 +374,7 @@ impl Broker {
         let rules = Rules {
             batch_bytes_max: config.batch_bytes_max,
             decompressed_bytes_max: options.decompressed_bytes_max,
-            keys_required: config.compacted,
+            keys_required: config.compaction.is_some(),
             timestamps: config.timestamps,
             check_compressed: options.check_compressed,
             compression: config.compression,

@@ -8,7 +8,9 @@
 //! The store has work of its own (checkpoints, maintenance, taking the ballast back), which is not
 //! here: it needs no catalog.
 
+mod compaction;
 mod deletions;
+mod left_alone;
 mod producers;
 mod retention;
 mod scrub;
@@ -23,17 +25,21 @@ use std::{
     time::Duration,
 };
 
-use sapwood_log::{Counter, retention::Policy};
+use sapwood_log::Counter;
 use sapwood_model::{Timestamp, TopicId};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
-pub use self::retention::Retained;
+pub use self::{
+    compaction::{CompactError, Compacted, CompactionProgress},
+    retention::Retained,
+};
 use crate::{
     BrokerOptions,
     broker::Core,
     drain::Status,
     metrics::{TaskMetrics, TaskProgress},
+    topic_config::TopicConfig,
 };
 
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -62,7 +68,7 @@ struct Row {
     trigger: Option<&'static str>,
     /// At most so long between two runs; `None` where only the trigger counts.
     interval: fn(&BrokerOptions) -> Option<Duration>,
-    /// How many bytes a second it reads at most.
+    /// How many bytes a second it reads and writes at most.
     throttle: fn(&BrokerOptions) -> Option<u64>,
     /// How far it is with what it has begun.
     progress: fn(&Core) -> Option<TaskProgress>,
@@ -75,9 +81,10 @@ struct Row {
 const FORGET_DELETED: usize = 0;
 const EXPIRE_PRODUCERS: usize = 1;
 const RETENTION: usize = 3;
+const COMPACTION: usize = 4;
 
 /// The table. Every row runs once soon after the start.
-const ROWS: [Row; 4] = [
+const ROWS: [Row; 5] = [
     Row {
         name: "forget-deleted",
         about: "forgets deleted topics once no journal entry of theirs is needed",
@@ -120,6 +127,18 @@ const ROWS: [Row; 4] = [
         tick: retention::retain,
         delay: Duration::from_secs(1),
     },
+    Row {
+        name: "compaction",
+        about: "keeps the latest record of each key of compacted topics, and removes the others",
+        trigger: Some("a topic's configuration changes, or a compacted one fills a segment"),
+        interval: |options| {
+            (options.compaction_bytes_per_second > 0).then_some(compaction::INTERVAL)
+        },
+        throttle: |options| Some(options.compaction_bytes_per_second).filter(|rate| *rate > 0),
+        progress: compaction::progress,
+        tick: compaction::compact,
+        delay: Duration::from_secs(1),
+    },
 ];
 
 /// What the rows share with the rest of the broker.
@@ -133,22 +152,37 @@ pub(crate) struct Background {
     forgettable: parking_lot::Mutex<Vec<TopicId>>,
     scrub: parking_lot::Mutex<scrub::Scrub>,
     retention: parking_lot::Mutex<retention::Retention>,
-    /// Some topic has, or had, a limit in bytes.
-    sizes_matter: Arc<AtomicBool>,
+    compaction: parking_lot::Mutex<compaction::Compaction>,
+    /// One log at a time is compacted because somebody asks for it.
+    compaction_turn: Arc<tokio::sync::Mutex<()>>,
+    wanted: Arc<RollsWanted>,
 }
 
-/// Tells retention of segments that are full.
+/// Who wants to know of segments that are full.
+#[derive(Debug, Default)]
+struct RollsWanted {
+    /// Some topic has, or had, a limit in bytes.
+    retention: AtomicBool,
+    /// Some topic is, or was, compacted.
+    compaction: AtomicBool,
+}
+
+/// Tells retention and compaction of segments that are full.
 #[derive(Debug, Clone)]
 pub(crate) struct Rolls {
     rows: Arc<[Shared; ROWS.len()]>,
-    sizes_matter: Arc<AtomicBool>,
+    wanted: Arc<RollsWanted>,
 }
 
 impl Rolls {
-    /// A log has grown by a segment. Costs one load when no topic has a limit in bytes.
+    /// A log has grown by a segment. Costs two loads when no topic has a limit in bytes and none is
+    /// compacted.
     pub(crate) fn rolled(&self) {
-        if self.sizes_matter.load(Ordering::Relaxed) {
+        if self.wanted.retention.load(Ordering::Relaxed) {
             self.rows[RETENTION].trigger.notify_one();
+        }
+        if self.wanted.compaction.load(Ordering::Relaxed) {
+            self.rows[COMPACTION].trigger.notify_one();
         }
     }
 }
@@ -198,23 +232,40 @@ impl Background {
         }
     }
 
-    /// A topic keeps so much from now on.
-    pub(crate) fn policy_is(&self, policy: &Policy) {
-        if policy.bytes.is_some() {
-            self.sizes_matter.store(true, Ordering::Relaxed);
+    /// A topic has this configuration from now on.
+    pub(crate) fn serves(&self, config: &TopicConfig) {
+        if config.retention.bytes.is_some() {
+            self.wanted.retention.store(true, Ordering::Relaxed);
+        }
+        if config.compaction.is_some() {
+            self.wanted.compaction.store(true, Ordering::Relaxed);
+            self.rows[COMPACTION].trigger.notify_one();
         }
     }
 
     /// What a topic keeps was changed.
-    pub(crate) fn retention_changed(&self) {
+    pub(crate) fn config_changed(&self) {
         self.rows[RETENTION].trigger.notify_one();
+        self.rows[COMPACTION].trigger.notify_one();
     }
 
-    /// Who tells retention of full segments.
+    /// A segment was ended because it was written for long enough.
+    fn segment_ended(&self) {
+        if self.wanted.compaction.load(Ordering::Relaxed) {
+            self.rows[COMPACTION].trigger.notify_one();
+        }
+    }
+
+    /// The store closes: lets go of what several ticks work on. Blocks.
+    pub(crate) fn end(&self) {
+        self.compaction.lock().end_run();
+    }
+
+    /// Who tells retention and compaction of full segments.
     pub(crate) fn rolls(&self) -> Rolls {
         Rolls {
             rows: self.rows.clone(),
-            sizes_matter: self.sizes_matter.clone(),
+            wanted: self.wanted.clone(),
         }
     }
 

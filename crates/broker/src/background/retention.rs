@@ -8,7 +8,7 @@
 //! alone for a while, and the others go on.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use sapwood_log::retention::{self, Policy, Removal};
 use sapwood_model::{Offset, PartitionId, Timestamp, TopicId};
 use tracing::{info, warn};
 
-use super::{BACKOFF_MAX, BACKOFF_MIN, Next, TickError};
+use super::{Next, TickError, left_alone::LeftAlone};
 use crate::{
     Broker, TrimError,
     broker::Core,
@@ -42,7 +42,7 @@ pub(crate) struct Retention {
     /// Partitions of the last pass whose oldest segment has to be looked up.
     look_ups: VecDeque<LookUp>,
     look_ups_found: usize,
-    failed: HashMap<(TopicId, PartitionId), Failed>,
+    left_alone: LeftAlone,
 }
 
 #[derive(Debug)]
@@ -51,14 +51,6 @@ struct LookUp {
     /// A partition that is deleted meanwhile must not keep its files open in here.
     partition: Weak<Partition>,
     policy: Policy,
-}
-
-/// A partition that is left alone.
-#[derive(Debug, Clone, Copy)]
-struct Failed {
-    /// By the monotonic clock.
-    until: Duration,
-    pause: Duration,
 }
 
 /// Something that a pass has to do.
@@ -125,7 +117,10 @@ pub(super) fn retain(core: &Core) -> Result<Next, TickError> {
         let ms = u64::try_from(at.0.saturating_sub(now.0)).unwrap_or(0);
         Duration::from_millis(ms)
     });
-    let waits = [Some(interval), next_in, retention.retry_in(core)];
+    let retry_in = retention
+        .left_alone
+        .retry_in(core.environment.clock.elapsed());
+    let waits = [Some(interval), next_in, retry_in];
     let wait = waits.into_iter().flatten().min().unwrap_or(interval);
     Ok(Next::By(wait.max(PASS_GAP)))
 }
@@ -175,9 +170,12 @@ impl Core {
         let policy = topic.config.load().retention;
         let mut retained = Retained::default();
         let mut retention = self.background.retention.lock();
-        retention.failed.remove(&key);
+        retention.left_alone.forgive(key);
         while !retention.look_up(self, key, partition, policy) {}
-        if retention.failed.contains_key(&key) {
+        if retention
+            .left_alone
+            .has(key, self.environment.clock.elapsed())
+        {
             retained.failed += 1;
             return Ok(retained);
         }
@@ -200,14 +198,12 @@ impl Retention {
     fn plan(&mut self, core: &Core, topics: &[Arc<Topic>]) -> Planned {
         let began = core.environment.clock.elapsed();
         let now = core.environment.clock.now();
-        self.failed
-            .retain(|_, failed| failed.until + failed.pause > began);
+        self.left_alone.forget_old(began);
         let mut planned = Planned::default();
         for topic in topics {
             let policy = topic.config.load().retention;
             for partition in topic.partitions.load().iter() {
-                let failed = self.failed.get(&(topic.id, partition.partition));
-                if failed.is_some_and(|failed| failed.until > began) {
+                if self.left_alone.has((topic.id, partition.partition), began) {
                     continue;
                 }
                 let Some(log) = partition.log.retention_summary() else {
@@ -249,12 +245,13 @@ impl Retention {
         let mut moves = Vec::with_capacity(due.len());
         let mut commands = Vec::with_capacity(due.len());
         for one in due {
-            if let Some(end) = one.roll
-                && let Err(error) = one.partition.log.roll(end, now)
-            {
-                self.fail(core, (one.topic.id, one.partition.partition), &error);
-                retained.failed += 1;
-                continue;
+            if let Some(end) = one.roll {
+                if let Err(error) = one.partition.log.roll(end, now) {
+                    self.fail(core, (one.topic.id, one.partition.partition), &error);
+                    retained.failed += 1;
+                    continue;
+                }
+                core.background.segment_ended();
             }
             if let Some(removal) = one.removal {
                 commands.push(Command::MoveLogStart {
@@ -345,24 +342,13 @@ impl Retention {
 
     /// Leaves a partition alone, for longer each time.
     fn fail(&mut self, core: &Core, key: (TopicId, PartitionId), error: &dyn std::error::Error) {
-        let before = self.failed.get(&key).map(|failed| failed.pause * 2);
-        let pause = before.unwrap_or(BACKOFF_MIN).min(BACKOFF_MAX);
-        let until = core.environment.clock.elapsed() + pause;
-        self.failed.insert(key, Failed { until, pause });
+        let pause = self.left_alone.fail(key, core.environment.clock.elapsed());
         core.metrics.retention.failures.add(1);
         let (topic, partition) = key;
         warn!(
             topic_id = %topic, %partition, %error, retry_after = ?pause,
             "retention failed for a partition; the others go on"
         );
-    }
-
-    /// When the first of the failed partitions is tried again.
-    fn retry_in(&self, core: &Core) -> Option<Duration> {
-        let now = core.environment.clock.elapsed();
-        let waits = self.failed.values();
-        let waits = waits.map(|failed| failed.until.saturating_sub(now));
-        waits.filter(|wait| !wait.is_zero()).min()
     }
 }
 

@@ -96,7 +96,13 @@ async fn the_table_says_how_each_row_went_and_when_it_runs_next() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let names: Vec<_> = tasks().iter().map(|task| task.name).collect();
-    let rows = ["forget-deleted", "expire-producers", "scrub", "retention"];
+    let rows = [
+        "forget-deleted",
+        "expire-producers",
+        "scrub",
+        "retention",
+        "compaction",
+    ];
     assert_eq!(names, rows);
     let retention = &tasks()[RETENTION];
     let interval = 5 * 60 * 1000;

@@ -24,8 +24,6 @@ pub enum ValueKind {
 pub enum Effect {
     /// It is in force as soon as the change is answered.
     Honoured,
-    /// It is kept and shown for compaction, which this version does not run.
-    Kept,
     /// It is kept and shown for the tools that set it by habit. It cannot mean anything on one broker
     /// that stores its logs as this one does.
     Meaningless,
@@ -145,8 +143,9 @@ pub(crate) const KEYS: &[ConfigKey] = &[
         Rule::ListOf(&["delete", "compact"]),
         Effect::Honoured,
         "What happens to old records. delete: whole segments go, by retention.ms and \
-         retention.bytes. compact: the latest record of each key stays; this version removes none of \
-         the others. Records for a compacted topic are refused without a key.",
+         retention.bytes. compact: the latest record of each key stays, and those before it go. Both: \
+         a compacted log loses old segments too. Records for a compacted topic are refused without a \
+         key.",
     )
     .broker("log.cleanup.policy"),
     key(
@@ -191,8 +190,10 @@ pub(crate) const KEYS: &[ConfigKey] = &[
         "delete.retention.ms",
         "86400000",
         long(0),
-        Effect::Kept,
-        "How long the mark of a deleted key stays in a compacted topic, in milliseconds.",
+        Effect::Honoured,
+        "How long a record without a value, which deletes its key, stays in a compacted topic, in \
+         milliseconds from the first time that it was compacted: a reader from the start has so long to \
+         see it.",
     )
     .broker("log.cleaner.delete.retention.ms"),
     key(
@@ -272,8 +273,9 @@ pub(crate) const KEYS: &[ConfigKey] = &[
         "max.compaction.lag.ms",
         NEVER,
         long(1),
-        Effect::Kept,
-        "The longest time that a record stays uncompacted, in milliseconds.",
+        Effect::Honoured,
+        "How long a record may stay uncompacted, in milliseconds: then its log is compacted whatever its \
+         dirty ratio is. In a compacted topic no segment is written for longer than that either.",
     )
     .broker("log.cleaner.max.compaction.lag.ms"),
     key(
@@ -315,16 +317,18 @@ pub(crate) const KEYS: &[ConfigKey] = &[
         "min.cleanable.dirty.ratio",
         "0.5",
         Rule::Fraction,
-        Effect::Kept,
-        "The part of a compacted log that is new before it is compacted, 0 to 1.",
+        Effect::Honoured,
+        "A compacted log is compacted once this part of its bytes is new since the last time, 0 to 1. \
+         What is written now does not count: only full segments are compacted.",
     )
     .broker("log.cleaner.min.cleanable.ratio"),
     key(
         "min.compaction.lag.ms",
         "0",
         long(0),
-        Effect::Kept,
-        "The shortest time that a record stays uncompacted, in milliseconds.",
+        Effect::Honoured,
+        "How long a record stays uncompacted at least, in milliseconds. A segment waits for its youngest \
+         record, and those behind it with it.",
     )
     .broker("log.cleaner.min.compaction.lag.ms"),
     key(

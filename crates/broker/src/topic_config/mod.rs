@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use sapwood_log::{LogConfig, retention::Policy};
+use sapwood_log::{LogConfig, compaction, retention::Policy};
 use sapwood_model::{Code, Durability};
 use sapwood_record::{Codec, Compression, TimestampRule};
 use tracing::error;
@@ -404,32 +404,53 @@ impl TopicDefaults {
         }
         let policies = self.value(&values, "cleanup.policy");
         let has = |policy| value::list(policies).any(|name| name == policy);
-        let (compacted, deletes) = (has("compact"), has("delete"));
         // -1 is no limit.
         let limit = |key| u64::try_from(self.whole(&values, key)).ok();
-        let retention = match deletes {
+        let retention = match has("delete") {
             true => Policy {
                 age_ms: limit("retention.ms"),
                 bytes: limit("retention.bytes"),
             },
             false => Policy::KEEP,
         };
+        let compaction = has("compact").then(|| self.compaction(&values));
+        let mut segment_ms = self.unsigned(&values, "segment.ms");
+        if let Some(max_lag_ms) = compaction.and_then(|one| one.policy.max_lag_ms) {
+            // Only what is sealed can be compacted.
+            segment_ms = segment_ms.min(max_lag_ms);
+        }
         TopicConfig {
             batch_bytes_max: usize::try_from(batch_bytes_max).unwrap_or(usize::MAX),
             timestamps: self.timestamps(&values),
-            compacted,
             retention,
+            compaction,
             compression: self.compression(&values),
             log: LogConfig {
                 durability,
                 segment_bytes: self.unsigned(&values, "segment.bytes"),
-                segment_ms: self.unsigned(&values, "segment.ms"),
+                segment_ms,
                 segment_jitter_ms: self.unsigned(&values, "segment.jitter.ms"),
                 index_interval_bytes: self.unsigned(&values, "index.interval.bytes"),
                 producer_expiration_ms: u64::try_from(self.producer_expiration.as_millis())
                     .unwrap_or(u64::MAX),
             },
             own: values,
+        }
+    }
+
+    fn compaction(&self, values: &BTreeMap<String, String>) -> Compaction {
+        let ratio = self.value(values, "min.cleanable.dirty.ratio").trim();
+        let max_lag_ms = self.whole(values, "max.compaction.lag.ms");
+        Compaction {
+            policy: compaction::Policy {
+                min_dirty_ratio: ratio
+                    .parse()
+                    .expect("values are checked before they are kept"),
+                min_lag_ms: self.unsigned(values, "min.compaction.lag.ms"),
+                // The largest is Kafka's word for none.
+                max_lag_ms: (max_lag_ms < i64::MAX).then_some(max_lag_ms.unsigned_abs()),
+            },
+            delete_retention_ms: self.unsigned(values, "delete.retention.ms"),
         }
     }
 
@@ -488,6 +509,14 @@ pub(crate) fn replicas_asked<'a>(
     value::whole(asked).filter(|asked| *asked > 1)
 }
 
+/// How a topic is compacted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Compaction {
+    pub(crate) policy: compaction::Policy,
+    /// How long a record without a value stays, in milliseconds.
+    pub(crate) delete_retention_ms: u64,
+}
+
 /// What a topic's configuration means to the data path.
 #[derive(Debug, Clone)]
 pub(crate) struct TopicConfig {
@@ -496,10 +525,10 @@ pub(crate) struct TopicConfig {
     /// The largest batch in bytes.
     pub(crate) batch_bytes_max: usize,
     pub(crate) timestamps: TimestampRule,
-    /// Each record needs a key.
-    pub(crate) compacted: bool,
     /// What is kept of each partition.
     pub(crate) retention: Policy,
+    /// When it is compacted; `None` if it is not. Then each record needs a key.
+    pub(crate) compaction: Option<Compaction>,
     /// The codec that batches are brought to; `None` leaves them as they were sent.
     pub(crate) compression: Option<Compression>,
     pub(crate) log: LogConfig,

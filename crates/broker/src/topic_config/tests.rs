@@ -116,7 +116,7 @@ fn lists_take_and_give_items() {
     };
     let both = change(&BTreeMap::new(), true, "compact").unwrap();
     assert_eq!(both["cleanup.policy"], "delete,compact");
-    assert!(strict().resolve("t", &both).compacted);
+    assert!(strict().resolve("t", &both).compaction.is_some());
     let compact = change(&both, false, "delete").unwrap();
     assert_eq!(compact["cleanup.policy"], "compact");
     assert!(change(&compact, false, "compact").is_err());
@@ -182,4 +182,58 @@ fn a_small_journal_makes_for_small_batches_without_being_asked() {
             .create(&pairs(&[("max.message.bytes", "4097")]))
             .is_err()
     );
+}
+
+#[test]
+fn a_compacted_topic_says_when_and_rolls_its_segments_in_time() {
+    let resolve = |values: &[(&str, &str)]| {
+        let own = strict().create(&pairs(values)).unwrap();
+        strict().resolve("t", &own)
+    };
+    let week_ms = 7 * 24 * 60 * 60 * 1000;
+    let usual = resolve(&[("cleanup.policy", "compact")]);
+    assert_eq!(
+        usual.retention,
+        Policy::KEEP,
+        "compaction alone removes no segment"
+    );
+    let policy = compaction::Policy {
+        min_dirty_ratio: 0.5,
+        min_lag_ms: 0,
+        max_lag_ms: None,
+    };
+    let expected = Compaction {
+        policy,
+        delete_retention_ms: 24 * 60 * 60 * 1000,
+    };
+    assert_eq!(usual.compaction, Some(expected));
+    assert_eq!(usual.log.segment_ms, week_ms);
+    let lags = [
+        ("min.cleanable.dirty.ratio", " 0.25"),
+        ("min.compaction.lag.ms", "10"),
+        ("max.compaction.lag.ms", "5000"),
+        ("delete.retention.ms", "0"),
+    ];
+    let with = |policy| [&[("cleanup.policy", policy)], &lags[..]].concat();
+    let both = resolve(&with("compact,delete"));
+    let policy = compaction::Policy {
+        min_dirty_ratio: 0.25,
+        min_lag_ms: 10,
+        max_lag_ms: Some(5000),
+    };
+    let expected = Compaction {
+        policy,
+        delete_retention_ms: 0,
+    };
+    assert_eq!(both.compaction, Some(expected));
+    assert_eq!(both.retention.age_ms, Some(week_ms), "old segments go too");
+    assert_eq!(both.log.segment_ms, 5000);
+    // Where nothing is compacted, its keys mean nothing.
+    let deleted = resolve(&with("delete"));
+    assert_eq!(
+        (deleted.compaction, deleted.log.segment_ms),
+        (None, week_ms)
+    );
+    let short = [&with("compact")[..], &[("segment.ms", "100")]].concat();
+    assert_eq!(resolve(&short).log.segment_ms, 100);
 }

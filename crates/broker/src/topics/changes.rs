@@ -209,9 +209,10 @@ impl Core {
                 self.store.finish_durability(&partition.log, to);
             }
         }
-        self.background.policy_is(&after.retention);
-        topic.config.store(Arc::new(after));
-        self.background.retention_changed();
+        let after = Arc::new(after);
+        topic.config.store(after.clone());
+        self.background.serves(&after);
+        self.background.config_changed();
         info!(topic = %topic.name, "changed a topic's configuration");
         Ok(())
     }

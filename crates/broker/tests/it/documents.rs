@@ -39,11 +39,6 @@ fn page() -> String {
             "In force as soon as the change is answered.",
         ),
         (
-            Effect::Kept,
-            "Kept for compaction",
-            "Checked, kept and shown. This version removes no records by key.",
-        ),
-        (
             Effect::Meaningless,
             "Without a meaning on one broker",
             "Checked, kept and shown, because tools set them by habit; they change nothing.",
