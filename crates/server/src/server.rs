@@ -435,6 +435,9 @@ fn broker_options(config: &Config, boot_id: String, allowance: &Allowance) -> Br
         connection_bytes_max: config.limits.connection_bytes,
         scrub_bytes_per_second: storage.scrub_bytes_per_second,
         retention_interval: storage.retention_interval,
+        compaction_dedupe_bytes: usize::try_from(storage.compaction_dedupe_bytes)
+            .unwrap_or(usize::MAX),
+        compaction_bytes_per_second: storage.compaction_bytes_per_second,
         groups: group_settings(&config.groups),
         drain_timeout: config.limits.drain_timeout,
         ..BrokerOptions::new(&storage.data_dir, store)

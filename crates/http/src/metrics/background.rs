@@ -1,4 +1,4 @@
-//! The table of background work, and what retention has done.
+//! The table of background work, and what retention and compaction have done.
 
 use std::fmt;
 
@@ -57,7 +57,8 @@ pub(super) fn encode(
             (label(task), left)
         }),
     )?;
-    retention(broker, families)
+    retention(broker, families)?;
+    compaction(broker, families)
 }
 
 fn retention(broker: &Broker, families: &mut Families<'_, '_>) -> fmt::Result {
@@ -84,6 +85,87 @@ fn retention(broker: &Broker, families: &mut Families<'_, '_>) -> fmt::Result {
         None,
         "Times that retention failed for a partition; it is left alone for up to a minute then.",
         [(Vec::new(), metrics.failures.get())],
+    )
+}
+
+fn compaction(broker: &Broker, families: &mut Families<'_, '_>) -> fmt::Result {
+    let metrics = &broker.metrics().compaction;
+    let bytes = || Some(Unit::Bytes);
+    for (name, unit, help, count) in [
+        (
+            "sapwood_compaction_runs",
+            None,
+            "Logs that were compacted to the end.",
+            &metrics.runs,
+        ),
+        (
+            "sapwood_compaction_failures",
+            None,
+            "Times that compaction failed for a partition; it is left alone for up to a minute then.",
+            &metrics.failures,
+        ),
+        (
+            "sapwood_compaction_read",
+            bytes(),
+            "Bytes of batches that compaction read.",
+            &metrics.read_bytes,
+        ),
+        (
+            "sapwood_compaction_written",
+            bytes(),
+            "Bytes of batches that compaction wrote.",
+            &metrics.written_bytes,
+        ),
+        (
+            "sapwood_compaction_removed_records",
+            None,
+            "Records that compaction left out because a later one has their key.",
+            &metrics.removed_records,
+        ),
+        (
+            "sapwood_compaction_replaced_segments",
+            None,
+            "Segments that compaction replaced.",
+            &metrics.replaced_segments,
+        ),
+        (
+            "sapwood_compaction_replaced",
+            bytes(),
+            "Bytes of the segments that compaction replaced.",
+            &metrics.bytes_before,
+        ),
+        (
+            "sapwood_compaction_replacing",
+            bytes(),
+            "Bytes of the segments that are in their place.",
+            &metrics.bytes_after,
+        ),
+        (
+            "sapwood_compaction_unreadable_batches",
+            None,
+            "Batches that compaction left as they were because nobody can decompress them.",
+            &metrics.unreadable_batches,
+        ),
+    ] {
+        families.counters(name, unit, help, [(Vec::new(), count.get())])?;
+    }
+    let levels = metrics.levels();
+    families.gauge_ratio(
+        "sapwood_compaction_dirty_max",
+        "The part of the dirtiest compacted log that is new, 0 to 1, when all were looked at last.",
+        levels.dirty_ratio_max,
+    )?;
+    families.gauges(
+        "sapwood_compaction_uncleanable",
+        Some(Unit::Other("partitions".to_owned())),
+        "Partitions that compaction leaves alone for a while because it failed for them.",
+        [(Vec::new(), levels.uncleanable)],
+    )?;
+    families.gauges(
+        "sapwood_compaction_map_max",
+        bytes(),
+        "The most memory that the keys of a log have taken so far.",
+        [(Vec::new(), levels.map_bytes_max)],
     )
 }
 

@@ -105,6 +105,12 @@ impl<'e, 'w> Families<'e, 'w> {
             .encode_gauge(&value)
     }
 
+    /// One part of a whole, 0 to 1.
+    pub(super) fn gauge_ratio(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        self.family(name, Some(&Unit::Other("ratio".to_owned())), help, MetricType::Gauge)?
+            .encode_gauge(&value)
+    }
+
     /// Durations by bucket, in seconds.
     pub(super) fn histograms<'a>(
         &mut self,

@@ -52,7 +52,7 @@ fn of_topics(entry: ConfigEntry) -> Option<BrokerConfig> {
 }
 
 fn own(context: &Context) -> Vec<BrokerConfig> {
-    use ValueKind::{Boolean, Int, List, Long, Text};
+    use ValueKind::{Boolean, Double, Int, List, Long, Text};
 
     let broker = context.broker().options();
     let door = context.options();
@@ -120,6 +120,27 @@ fn own(context: &Context) -> Vec<BrokerConfig> {
             broker.fetch_bytes_max.to_string(),
             "57671680",
             "The most bytes that one fetch is answered with, whatever it asks for.",
+        ),
+        usual(
+            "log.cleaner.dedupe.buffer.size",
+            Long,
+            broker.compaction_dedupe_bytes.to_string(),
+            "134217728",
+            "The most memory for the keys of a log that is compacted.",
+        ),
+        usual(
+            "log.cleaner.enable",
+            Boolean,
+            (broker.compaction_bytes_per_second > 0).to_string(),
+            "true",
+            "Whether compacted topics are compacted in the background.",
+        ),
+        usual(
+            "log.cleaner.io.max.bytes.per.second",
+            Double,
+            format!("{:.1}", broker.compaction_bytes_per_second as f64),
+            "1.7976931348623157E308",
+            "How many bytes a second compaction reads and writes at most; 0 where it is switched off.",
         ),
         set("log.dirs", List, directory.clone(), "The data directory."),
         usual(

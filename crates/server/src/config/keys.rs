@@ -141,6 +141,25 @@ pub static KEYS: &[Key] = &[
         "The longest between two looks at all partitions for segments that are too old or too much.",
     ),
     key(
+        "storage.compaction_dedupe_bytes",
+        Field::Bytes(
+            |config| &mut config.storage.compaction_dedupe_bytes,
+            MIB..=64 * GIB,
+        ),
+        "The most memory that noting the keys of a log takes while it is compacted, 24 bytes a slot; with more \
+         keys it takes several passes. Kafka's log.cleaner.dedupe.buffer.size.",
+    ),
+    key(
+        "storage.compaction_bytes_per_second",
+        Field::Bytes(
+            |config| &mut config.storage.compaction_bytes_per_second,
+            0..=TIB,
+        ),
+        "How fast compacted topics are compacted in the background, in bytes that are read and written; 0 is \
+         not at all, other than with `sapwood storage compact`. Kafka's \
+         log.cleaner.io.max.bytes.per.second, which has no limit by default.",
+    ),
+    key(
         "topics.auto_create",
         Field::Flag(|config| &mut config.topics.auto_create),
         "Whether producing to an unknown topic, or a Kafka client's asking for it, creates it.",

@@ -40,6 +40,8 @@ pub(super) fn defaults(profile: Profile, inputs: Inputs) -> Config {
             os_checkpoint_bytes: 64 * MIB,
             scrub_bytes_per_second: 32 * MIB,
             retention_interval: Duration::from_secs(5 * 60),
+            compaction_dedupe_bytes: 128 * MIB,
+            compaction_bytes_per_second: 64 * MIB,
         },
         topics: TopicsConfig {
             auto_create: dev,

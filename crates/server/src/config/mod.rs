@@ -151,6 +151,10 @@ pub struct StorageConfig {
     pub scrub_bytes_per_second: u64,
     /// The longest between two looks at all partitions for what retention has to delete.
     pub retention_interval: Duration,
+    /// The most memory for the keys of a log that is compacted.
+    pub compaction_dedupe_bytes: u64,
+    /// How fast the background compacts, in bytes that are read and written; 0 is not at all.
+    pub compaction_bytes_per_second: u64,
 }
 
 /// How active segments are written.
