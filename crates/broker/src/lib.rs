@@ -52,7 +52,7 @@ pub use options::{BrokerOptions, ReplicationPolicy};
 pub use produce::{Pending, Produce, ProduceError, Produced};
 pub use producer_ids::ProducerIdError;
 pub use reads::{LookupReadError, PartitionLeader};
-pub use registry::{LookupError, PartitionInfo, TopicInfo, TopicRef};
+pub use registry::{CompactionState, LookupError, PartitionInfo, TopicInfo, TopicRef};
 pub use throttle::Throttle;
 pub use topic_config::{
     ConfigChange, ConfigEntry, ConfigKey, ConfigSource, Effect, TopicConfigError, ValueKind,

@@ -12,8 +12,8 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use sapwood_log::{
-    Bounds, PartitionObserver, PartitionState, PartitionStats,
-    retention::{self, Policy, Upcoming},
+    Bounds, PartitionObserver, PartitionState, PartitionStats, compaction,
+    retention::{self, Upcoming},
 };
 use sapwood_model::{
     Code, Durability, LeaderEpoch, Offset, PartitionId, Timestamp, TopicId, TopicName,
@@ -138,6 +138,19 @@ pub struct PartitionInfo {
     pub state: PartitionState,
     /// What retention removes next, and when; what is due now, if anything is.
     pub next_removal: Option<Upcoming>,
+    /// How far it is compacted; `None` if its topic is not, or while it does not serve.
+    pub compaction: Option<CompactionState>,
+}
+
+/// How far a partition is compacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactionState {
+    /// Everything below was compacted.
+    pub cleaned: Offset,
+    /// Bytes of batches below.
+    pub clean_bytes: u64,
+    /// Bytes of batches from there on that can be compacted: those of full segments.
+    pub dirty_bytes: u64,
 }
 
 /// A topic that serves.
@@ -225,11 +238,11 @@ impl Partition {
         })
     }
 
-    /// With what retention does by this policy at this time.
-    pub(crate) fn info(&self, policy: &Policy, now: Timestamp) -> PartitionInfo {
+    /// With what retention does by this configuration at this time, and how far compaction is.
+    pub(crate) fn info(&self, config: &TopicConfig, now: Timestamp) -> PartitionInfo {
         let retained = self.log.retention_summary();
         let next_removal = retained.and_then(|log| {
-            let plan = retention::plan(&log, policy, now);
+            let plan = retention::plan(&log, &config.retention, now);
             let due = plan.removal.map(|due| Upcoming {
                 offsets: log.log_start..due.log_start,
                 bytes: due.bytes,
@@ -240,12 +253,28 @@ impl Partition {
         });
         PartitionInfo {
             next_removal,
+            compaction: config.compaction.and_then(|_| self.compaction_state(now)),
             partition: self.partition,
             bounds: self.log.bounds(),
             leader_epoch: self.log.leader_epoch(),
             stats: self.log.stats(),
             state: self.log.state(),
         }
+    }
+
+    fn compaction_state(&self, now: Timestamp) -> Option<CompactionState> {
+        let log = self.log.compactable().ok()??;
+        let policy = compaction::Policy {
+            min_dirty_ratio: 0.0,
+            min_lag_ms: 0,
+            max_lag_ms: None,
+        };
+        let plan = compaction::plan(&log, &policy, now);
+        Some(CompactionState {
+            cleaned: plan.dirty.start,
+            clean_bytes: plan.clean_bytes,
+            dirty_bytes: plan.dirty_bytes,
+        })
     }
 
     /// The broker is closed: nobody has anything to wait for.

@@ -48,11 +48,11 @@ mod producer;
 mod types;
 
 pub use admin::{
-    Admin, Append, Appended, BackgroundTask, CommittedOffset, ConfigChange, ConfigEntry, Group,
-    GroupDescription, GroupKind, GroupListing, GroupMember, GroupPartition, GroupState, NewTopic,
-    NextRemoval, OffsetAnswer, OffsetQuery, Partition, PartitionOffset, RawBatch, ReadRun,
-    Retained, SeekPartitions, SeekResult, SeekTarget, SeekTo, StorageUsage, Topic,
-    TopicDescription, TopicPartition, TopicUsage,
+    Admin, Append, Appended, BackgroundTask, CommittedOffset, Compacted, CompactionProgress,
+    CompactionState, ConfigChange, ConfigEntry, Group, GroupDescription, GroupKind, GroupListing,
+    GroupMember, GroupPartition, GroupState, NewTopic, NextRemoval, OffsetAnswer, OffsetQuery,
+    Partition, PartitionOffset, RawBatch, ReadRun, Retained, SeekPartitions, SeekResult,
+    SeekTarget, SeekTo, StorageUsage, Topic, TopicDescription, TopicPartition, TopicUsage,
 };
 pub use client::{Client, ClientBuilder};
 pub use consumer::{Assignment, Consumer, ConsumerBuilder};

@@ -1,11 +1,21 @@
-//! Storage: usage, background work, and retention at once.
+//! Storage: usage, background work, and retention and compaction at once.
 
-use sapwood_broker::{Broker, TaskMetrics, TopicMetrics};
+use std::{ops::ControlFlow, pin::Pin, time::Duration};
+
+use futures_util::Stream;
+use sapwood_broker::{Broker, Compacted, CompactionProgress, TaskMetrics, TopicMetrics};
 use sapwood_model::PartitionId;
 use sapwood_rpc::v1::{self, storage_service_server::StorageService};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::error::Failure;
+
+/// Between two answers that say how far a compaction is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+type Answers = Pin<Box<dyn Stream<Item = Result<v1::CompactResponse, Status>> + Send>>;
 
 #[derive(Debug, Clone)]
 pub(crate) struct StorageApi {
@@ -14,6 +24,8 @@ pub(crate) struct StorageApi {
 
 #[tonic::async_trait]
 impl StorageService for StorageApi {
+    type CompactStream = Answers;
+
     async fn usage(
         &self,
         _request: Request<v1::UsageRequest>,
@@ -43,6 +55,79 @@ impl StorageService for StorageApi {
             log_start_offset: bounds.log_start.0,
             failed: retained.failed > 0,
         }))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<v1::CompactRequest>,
+    ) -> Result<Response<Answers>, Status> {
+        let (answers, receiver) = mpsc::channel(1);
+        tokio::spawn(compact(self.broker.clone(), request.into_inner(), answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// Compacts, and tells of it until it is over or nobody listens: then the broker is told at its next step.
+async fn compact(
+    broker: Broker,
+    request: v1::CompactRequest,
+    answers: mpsc::Sender<Result<v1::CompactResponse, Status>>,
+) {
+    let (topic, partition) = (request.topic.as_str(), PartitionId(request.partition));
+    let (report, progress) = watch::channel(CompactionProgress::default());
+    let report = move |now| match report.send(now) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    };
+    let compacting = broker.compact(topic, partition, report);
+    tokio::pin!(compacting);
+    let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+    let done = loop {
+        tokio::select! {
+            biased;
+            done = &mut compacting => break done,
+            () = answers.closed() => return,
+            _ = ticks.tick() => {
+                let now = *progress.borrow();
+                if answers.send(Ok(progress_message(now))).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    let last = match done {
+        Ok(compacted) => Ok(v1::CompactResponse {
+            result: Some(result_message(&compacted)),
+            ..progress_message(*progress.borrow())
+        }),
+        Err(error) => {
+            let failure = Failure::new(error.code(), &error);
+            Err(failure.about(topic, partition).into())
+        }
+    };
+    // Nobody may be left who wants to know.
+    let _ = answers.send(last).await;
+}
+
+fn progress_message(progress: CompactionProgress) -> v1::CompactResponse {
+    v1::CompactResponse {
+        done_bytes: progress.done_bytes,
+        total_bytes: progress.total_bytes,
+        result: None,
+    }
+}
+
+fn result_message(compacted: &Compacted) -> v1::CompactResult {
+    let stats = &compacted.stats;
+    v1::CompactResult {
+        removed_records: stats.removed_records,
+        segments: stats.replaced_segments,
+        bytes_before: stats.bytes_before,
+        bytes_after: stats.bytes_after,
+        read_bytes: stats.read_bytes,
+        written_bytes: stats.written_bytes,
+        unreadable_batches: stats.unreadable_batches,
+        clean_offset: compacted.cleaned.0,
     }
 }
 

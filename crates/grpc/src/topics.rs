@@ -219,6 +219,11 @@ fn partition_message(info: &PartitionInfo) -> v1::Partition {
             at_ms: next.at.map(|at| at.0),
             after_bytes: next.after_bytes,
         }),
+        compaction: info.compaction.map(|state| v1::CompactionState {
+            clean_offset: state.cleaned.0,
+            clean_bytes: state.clean_bytes,
+            dirty_bytes: state.dirty_bytes,
+        }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Clients of the Kafka protocol, each a program of its own, against the built binary.
 
+mod compaction;
 mod crossing;
 mod groups;
 mod killed;

@@ -346,10 +346,10 @@ impl Broker {
         topic: impl Into<TopicRef<'a>>,
     ) -> Result<Vec<PartitionInfo>, LookupError> {
         let topic = self.core.registry.find(topic.into())?;
-        let policy = topic.config.load().retention;
+        let config = topic.config.load();
         let now = self.core.environment.clock.now();
         let partitions = topic.partitions.load();
-        let infos = partitions.iter().map(|one| one.info(&policy, now));
+        let infos = partitions.iter().map(|one| one.info(&config, now));
         Ok(infos.collect())
     }
 

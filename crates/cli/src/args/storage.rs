@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-/// Commands over what is stored: `usage` and `retain` ask a broker, the others look at a data directory that
+/// Commands over what is stored: `usage`, `retain` and `compact` ask a broker, the others look at a data directory that
 /// no broker is using. Of these only `repair --yes` changes it.
 #[derive(Debug, Subcommand)]
 pub(crate) enum StorageCommand {
@@ -12,6 +12,13 @@ pub(crate) enum StorageCommand {
     Usage,
     /// Show what retention deletes next of a topic; with --now delete what is due at once
     Retain(RetainArgs),
+    /// Show how far a topic is compacted; with --now compact it at once
+    ///
+    /// Of all records of a key the latest stays. With --now whatever part of the topic is new is compacted, what
+    /// is being written as well, without the throttle of the background. Records younger than min.compaction.lag.ms stay. Ending the command ends it; what
+    /// was compacted so far stays.
+    #[command(verbatim_doc_comment)]
+    Compact(CompactArgs),
     /// Show what is in a data directory: partitions, segments, journal, checkpoint
     #[command(visible_alias = "info")]
     Inspect(StorageArgs),
@@ -44,6 +51,20 @@ pub(crate) struct RetainArgs {
     #[arg(short, long, value_name = "N", value_delimiter = ',')]
     pub(crate) partition: Vec<u32>,
     /// Delete what is due by retention.ms and retention.bytes, without waiting for the next look
+    #[arg(long)]
+    pub(crate) now: bool,
+}
+
+/// Of which partitions, and whether to.
+#[derive(Debug, Args)]
+pub(crate) struct CompactArgs {
+    /// The topic; its cleanup.policy contains compact
+    #[arg(value_name = "TOPIC")]
+    pub(crate) name: String,
+    /// Only these partitions
+    #[arg(short, long, value_name = "N", value_delimiter = ',')]
+    pub(crate) partition: Vec<u32>,
+    /// Compact now, without waiting for the background
     #[arg(long)]
     pub(crate) now: bool,
 }

@@ -1,4 +1,4 @@
-//! `storage usage` and `storage retain`, and what `topic describe` says of retention.
+//! `storage usage`, `storage retain` and `storage compact`, and what `topic describe` says of retention.
 
 use crate::broker::Broker;
 
@@ -63,6 +63,70 @@ fn what_is_due_is_shown_and_deleted_at_once_when_asked_for() {
 }
 
 #[test]
+fn a_topic_is_compacted_at_once_when_asked_for() {
+    let broker = Broker::start();
+    let create = [
+        "topic",
+        "create",
+        "t",
+        "-p",
+        "2",
+        "--set",
+        "cleanup.policy=compact",
+    ];
+    broker.run(&create).ok();
+    let produce = [
+        "topic",
+        "produce",
+        "t",
+        "--partition",
+        "1",
+        "--key-separator",
+        " ",
+    ];
+    broker.run_with(&produce, b"a 1\nb 1\na 2\n").ok();
+    let done = broker.run(&["storage", "compact", "t", "--now"]).ok();
+    assert!(
+        done.err.contains("removed 1 record of 2 partitions: "),
+        "{}",
+        done.err
+    );
+    let consume = ["topic", "consume", "t", "--from", "start", "--exit-at-end"];
+    let format = ["-f", "%o %k %v\\n"];
+    let read = broker.run(&[&consume[..], &format].concat()).ok().out;
+    assert_eq!(read, "1 b 1\n2 a 2\n");
+    let state = ["storage", "compact", "t", "-o", "json"];
+    let rows = broker.run(&state).ok().json();
+    let state = &rows[1]["compaction"];
+    assert_eq!(
+        (&state["clean_offset"], &state["dirty_bytes"]),
+        (&3.into(), &0.into())
+    );
+    let described = broker.run(&["topic", "describe", "t"]).ok().out;
+    assert!(
+        described.contains("partition 1 is compacted up to 3; 0% of its "),
+        "{described}"
+    );
+    broker.run_with(&produce, b"b 2\n").ok();
+    let again = ["storage", "compact", "t", "-p", "1", "--now", "-o", "json"];
+    let rows = broker.run(&again).ok().json();
+    assert_eq!(rows.as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        (&rows[0]["removed_records"], &rows[0]["clean_offset"]),
+        (&1.into(), &4.into())
+    );
+    assert!(rows[0]["bytes_after"].as_u64() < rows[0]["bytes_before"].as_u64());
+
+    broker.run(&["topic", "create", "kept"]).ok();
+    broker
+        .run(&["storage", "compact", "kept", "--now"])
+        .fails(2, "SW3004", &["cleanup.policy"]);
+    broker
+        .run(&["storage", "compact", "nobody", "--now"])
+        .fails(3, "SW3001", &[]);
+}
+
+#[test]
 fn what_takes_space_and_how_background_work_is_going_is_shown() {
     let broker = Broker::start();
     broker.run(&["topic", "create", "t", "-p", "3"]).ok();
@@ -73,7 +137,13 @@ fn what_takes_space_and_how_background_work_is_going_is_shown() {
     assert!(text.starts_with("DISK "), "{text}");
     assert!(text.contains("STATE ok"), "{text}");
     assert_eq!(line_of(&text, "t")[1..3], ["3", "3"], "{text}");
-    for task in ["forget-deleted", "expire-producers", "scrub", "retention"] {
+    for task in [
+        "forget-deleted",
+        "expire-producers",
+        "scrub",
+        "retention",
+        "compaction",
+    ] {
         line_of(&text, task);
     }
     let wide = broker.run(&["storage", "usage", "-o", "wide"]).ok().out;

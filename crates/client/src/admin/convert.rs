@@ -6,7 +6,10 @@ use sapwood_model::{Acks, Code, Durability, LeaderEpoch, Offset, PartitionId, Ti
 use sapwood_record::{Codec, RecordHeader};
 use sapwood_rpc::v1;
 
-use super::{Appended, ConfigEntry, Partition, Topic, storage::next_removal_from};
+use super::{
+    Appended, ConfigEntry, Partition, Topic,
+    storage::{compaction_from, next_removal_from},
+};
 use crate::{Error, Message, Record};
 
 pub(super) fn empty_answer() -> Error {
@@ -40,6 +43,7 @@ pub(super) fn partition_from(partition: v1::Partition) -> Partition {
         segments: partition.segments,
         offline: partition.offline.map(Error::from),
         next_removal: partition.next_removal.map(next_removal_from),
+        compaction: partition.compaction.map(compaction_from),
     }
 }
 

@@ -32,7 +32,10 @@ pub use group_types::{
     GroupState, PartitionOffset, SeekPartitions, SeekResult, SeekTarget, SeekTo, TopicPartition,
 };
 pub(crate) use groups::partitions_into;
-pub use storage::{BackgroundTask, NextRemoval, Retained, StorageUsage, TopicUsage};
+pub use storage::{
+    BackgroundTask, Compacted, CompactionProgress, CompactionState, NextRemoval, Retained,
+    StorageUsage, TopicUsage,
+};
 pub use types::{
     Append, Appended, ConfigChange, ConfigEntry, NewTopic, OffsetAnswer, OffsetQuery, Partition,
     RawBatch, ReadRun, Topic, TopicDescription,

@@ -1,13 +1,11 @@
-//! What is stored, the broker's background work, and retention at once.
+//! What is stored, the broker's background work, and retention and compaction at once.
 
 use std::{ops::Range, time::Duration};
 
-#[cfg(doc)]
-use sapwood_model::Code;
-use sapwood_model::{Offset, PartitionId, Timestamp};
+use sapwood_model::{Code, Offset, PartitionId, Timestamp};
 use sapwood_rpc::v1::{self, storage_service_client::StorageServiceClient};
 
-use super::Admin;
+use super::{Admin, convert::empty_answer};
 use crate::{Error, connection::ANSWER_BYTES_MAX};
 
 /// What is stored. New fields may come.
@@ -54,7 +52,7 @@ pub struct BackgroundTask {
     pub trigger: Option<String>,
     /// At most so long between two runs; `None` where only the trigger counts, or when it is off.
     pub interval: Option<Duration>,
-    /// How many bytes a second it reads at most; `None` where it reads next to nothing.
+    /// How many bytes a second it reads and writes at most; `None` where that is next to nothing.
     pub bytes_per_second: Option<u64>,
     /// Runs that succeeded.
     pub runs: u64,
@@ -101,6 +99,50 @@ pub struct Retained {
     pub log_start: Offset,
     /// Something failed; the broker's log says what.
     pub failed: bool,
+}
+
+/// How far a partition is compacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactionState {
+    /// Everything below was compacted.
+    pub clean_offset: Offset,
+    /// Bytes of batches below.
+    pub clean_bytes: u64,
+    /// Bytes of batches from there on that can be compacted: those of full segments.
+    pub dirty_bytes: u64,
+}
+
+/// How far a compaction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactionProgress {
+    /// Bytes that were read.
+    pub done_bytes: u64,
+    /// Of so many, 0 before that is known. It may grow.
+    pub total_bytes: u64,
+}
+
+/// What a compaction has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compacted {
+    /// Records that are gone.
+    pub removed_records: u64,
+    /// Segments that were replaced.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes_before: u64,
+    /// Bytes of the segments in their place.
+    pub bytes_after: u64,
+    /// Bytes of batches that were read.
+    pub read_bytes: u64,
+    /// Bytes of batches that were written.
+    pub written_bytes: u64,
+    /// Batches that nobody can decompress; they stay as they are.
+    pub unreadable_batches: u64,
+    /// Everything below is compacted now.
+    pub clean_offset: Offset,
 }
 
 impl Admin {
@@ -153,6 +195,59 @@ impl Admin {
             failed: retained.failed,
         })
     }
+
+    /// Compacts one partition of a compacted topic now, whatever part of it is new, and without a throttle.
+    /// `on_progress` is told several times a second how far it is. The request timeout is for each of these
+    /// answers. Dropping the future ends the compaction; what was compacted so far stays.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTopic`], [`Code::UnknownPartition`], [`Code::InvalidTopicConfig`] if the topic is not
+    /// compacted, or what every call may meet.
+    pub async fn compact(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        mut on_progress: impl FnMut(CompactionProgress),
+    ) -> Result<Compacted, Error> {
+        let call = |channel| async move {
+            let request = v1::CompactRequest {
+                topic: topic.to_owned(),
+                partition: partition.0,
+            };
+            StorageServiceClient::new(channel).compact(request).await
+        };
+        let mut answers = self.connections.call(false, call).await?.into_inner();
+        let timeout = self.connections.request_timeout;
+        loop {
+            let answer = tokio::time::timeout(timeout, answers.message()).await;
+            let answer = answer.map_err(|_| {
+                let seconds = timeout.as_secs_f64();
+                let message = format!("the broker did not say anything for {seconds} s");
+                Error::local(Code::TimedOut, message)
+            })?;
+            let answer = answer?.ok_or_else(empty_answer)?;
+            if let Some(result) = answer.result {
+                return Ok(compacted_from(&result));
+            }
+            on_progress(CompactionProgress {
+                done_bytes: answer.done_bytes,
+                total_bytes: answer.total_bytes,
+            });
+        }
+    }
+}
+
+fn compacted_from(result: &v1::CompactResult) -> Compacted {
+    Compacted {
+        removed_records: result.removed_records,
+        segments: result.segments,
+        bytes_before: result.bytes_before,
+        bytes_after: result.bytes_after,
+        read_bytes: result.read_bytes,
+        written_bytes: result.written_bytes,
+        unreadable_batches: result.unreadable_batches,
+        clean_offset: Offset(result.clean_offset),
+    }
 }
 
 fn task_from(task: v1::BackgroundTask) -> BackgroundTask {
@@ -170,6 +265,14 @@ fn task_from(task: v1::BackgroundTask) -> BackgroundTask {
         next_run: task.next_run_ms.map(Timestamp),
         last_error: task.last_error_ms.map(Timestamp).zip(task.last_error),
         progress: task.progress_done.zip(task.progress_total),
+    }
+}
+
+pub(super) fn compaction_from(state: v1::CompactionState) -> CompactionState {
+    CompactionState {
+        clean_offset: Offset(state.clean_offset),
+        clean_bytes: state.clean_bytes,
+        dirty_bytes: state.dirty_bytes,
     }
 }
 

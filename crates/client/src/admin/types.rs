@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sapwood_model::{Acks, Durability, LeaderEpoch, Offset, PartitionId, Timestamp};
 use sapwood_record::Codec;
 
-use super::NextRemoval;
+use super::{CompactionState, NextRemoval};
 use crate::{Bounds, Error, Message, Position, Record};
 
 /// The topic to create.
@@ -94,6 +94,8 @@ pub struct Partition {
     pub offline: Option<Error>,
     /// What retention removes next; `None`: nothing, or the partition is offline.
     pub next_removal: Option<NextRemoval>,
+    /// How far it is compacted; `None` if its topic is not, or while it is offline.
+    pub compaction: Option<CompactionState>,
 }
 
 /// One configuration key of a topic.

@@ -107,8 +107,13 @@ impl<'e, 'w> Families<'e, 'w> {
 
     /// One part of a whole, 0 to 1.
     pub(super) fn gauge_ratio(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        self.family(name, Some(&Unit::Other("ratio".to_owned())), help, MetricType::Gauge)?
-            .encode_gauge(&value)
+        self.family(
+            name,
+            Some(&Unit::Other("ratio".to_owned())),
+            help,
+            MetricType::Gauge,
+        )?
+        .encode_gauge(&value)
     }
 
     /// Durations by bucket, in seconds.

@@ -1,6 +1,7 @@
 //! `sapwood storage`: what a running broker stores; what is in the data directory of a stopped one, and its
 //! repair.
 
+mod compact;
 mod live;
 mod repair;
 mod retain;
@@ -64,6 +65,9 @@ pub(crate) fn run(command: StorageCommand, global: &Global, console: &Console) -
         }
         StorageCommand::Retain(args) => {
             return session::run(global, |client| retain::run(client, args, console));
+        }
+        StorageCommand::Compact(args) => {
+            return session::run(global, |client| compact::run(client, args, console));
         }
         StorageCommand::Inspect(args) => (args, false),
         StorageCommand::Verify(args) => (args, true),

@@ -1,6 +1,7 @@
 //! `sapwood topic`.
 
 mod alter;
+mod compaction;
 mod consume;
 mod consume_in_group;
 mod create;
@@ -9,6 +10,7 @@ mod next_removal;
 mod produce;
 mod show;
 
+pub(super) use compaction::{compaction_json, dirty_ratio};
 pub(super) use destroy::chosen;
 pub(super) use next_removal::{next_removal_json, next_removal_text};
 

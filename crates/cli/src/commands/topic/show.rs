@@ -5,7 +5,7 @@ use sapwood_client::{Client, ConfigEntry, Error, Partition, Topic, TopicDescript
 use sapwood_model::Code;
 use serde_json::{Value, json};
 
-use super::{create::count, next_removal_json, next_removal_text};
+use super::{compaction_json, create::count, dirty_ratio, next_removal_json, next_removal_text};
 use crate::{
     args::topic::{DescribeArgs, ListArgs},
     console::Console,
@@ -210,7 +210,27 @@ fn describe_text(description: &TopicDescription, wide: bool, all_configs: bool) 
         .iter()
         .filter(|entry| all_configs || entry.source == "topic" || entry.key == "durability")
         .for_each(|entry| shown.push(config_row(entry)));
-    format!("{head}{}{reasons}{}", table.table(wide), shown.table(wide))
+    let compaction = compaction_text(partitions);
+    format!(
+        "{head}{}{reasons}{compaction}{}",
+        table.table(wide),
+        shown.table(wide)
+    )
+}
+
+/// A line for each partition of a compacted topic.
+fn compaction_text(partitions: &[Partition]) -> String {
+    let lines = partitions.iter().filter_map(|partition| {
+        let state = partition.compaction.as_ref()?;
+        Some(format!(
+            "partition {} is compacted up to {}; {:.0}% of its {} in full segments are new\n",
+            partition.partition,
+            thousands(state.clean_offset.0),
+            dirty_ratio(state) * 100.0,
+            bytes_text(state.clean_bytes + state.dirty_bytes),
+        ))
+    });
+    lines.collect()
 }
 
 fn partition_row(partition: &Partition) -> Row {
@@ -275,6 +295,7 @@ fn partition_json(partition: &Partition) -> Value {
         "segments": partition.segments,
         "leader_epoch": partition.leader_epoch.0,
         "next_removal": partition.next_removal.as_ref().map(next_removal_json),
+        "compaction": partition.compaction.as_ref().map(compaction_json),
         "offline": partition.offline.as_ref().map(offline_json),
     })
 }
