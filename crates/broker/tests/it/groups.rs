@@ -1,6 +1,6 @@
 //! Consumer groups on a real broker.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{ops::ControlFlow, path::Path, sync::Arc, time::Duration};
 
 use sapwood_broker::{
     Broker, CoordinatorError, GroupRequestError, LoadProgress, TopicInfo,
@@ -139,6 +139,48 @@ async fn offsets_and_members_are_there_after_a_restart_and_after_a_kill() {
     let names: Vec<&str> = listing.groups.iter().map(|g| g.group.as_str()).collect();
     assert_eq!(names, ["g", "m"]);
     assert!(listing.missing.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_and_deleted_groups_are_the_same_after_their_topic_was_compacted() {
+    let dir = TempDir::new().unwrap();
+    let options = options(dir.path());
+    let broker = crate::support::open_with(options.clone()).await;
+    let topic = create(&broker, "t", &[]).await;
+    let names: Vec<String> = (0..20).map(|n| format!("g{n}")).collect();
+    for offset in 1..=10 {
+        for group in &names {
+            try_commit(&broker, commit(group, &topic, offset)).await;
+        }
+    }
+    broker.groups().delete("g3".into()).await.unwrap();
+    let mut removed = 0;
+    for partition in (0..16).map(PartitionId) {
+        let done = broker.compact("__consumer_offsets", partition, |_| {
+            ControlFlow::Continue(())
+        });
+        removed += done.await.unwrap().stats.removed_records;
+    }
+    assert_eq!(
+        removed,
+        20 * 9 + 1,
+        "the rest is the latest of each, and a tombstone"
+    );
+    let check = async |broker: &Broker| {
+        for group in &names {
+            let expected = match &**group {
+                "g3" => Vec::new(),
+                _ => vec![(topic.name.clone(), 10)],
+            };
+            assert_eq!(committed(broker, group).await, expected, "{group}");
+        }
+    };
+    check(&broker).await;
+    drop(broker);
+    let broker = crate::support::open_with(options).await;
+    let progress = loaded(&broker).await;
+    assert_eq!((progress.loaded, progress.failed), (16, 0));
+    check(&broker).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -341,7 +341,7 @@ async fn a_full_disk_is_tried_again_later_and_later() {
         assert_eq!(run(&broker).0, Next::By(SECOND * pause));
         assert_eq!(metrics.failures.get(), failures, "it is left alone");
         assert_eq!(metrics.levels().uncleanable, 1);
-        machine.clock.advance(SECOND * pause as u32);
+        machine.clock.advance(SECOND * pause);
     }
     machine.disk.set_capacity(None);
     run(&broker);
