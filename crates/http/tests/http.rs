@@ -339,6 +339,22 @@ async fn metrics_parse_and_hold_what_happened() {
             .any(|series| series.starts_with("sapwood_build_info{version="))
     );
     assert!(metrics.contains_key(r#"sapwood_fsync_duration_seconds_bucket{le="+Inf"}"#));
+    for series in [
+        "sapwood_compaction_runs_total{}",
+        "sapwood_compaction_failures_total{}",
+        "sapwood_compaction_read_bytes_total{}",
+        "sapwood_compaction_written_bytes_total{}",
+        "sapwood_compaction_removed_records_total{}",
+        "sapwood_compaction_replaced_segments_total{}",
+        "sapwood_compaction_replaced_bytes_total{}",
+        "sapwood_compaction_replacing_bytes_total{}",
+        "sapwood_compaction_unreadable_batches_total{}",
+        "sapwood_compaction_dirty_max_ratio",
+        "sapwood_compaction_uncleanable_partitions",
+        "sapwood_compaction_map_max_bytes",
+    ] {
+        assert_eq!(value(series), 0.0, "{series}");
+    }
     broker.drain_and_close().await.expect("closes");
 }
 

@@ -309,6 +309,20 @@ fn what_was_acknowledged_recorded_or_half_a_batch_is_not_cut() {
 }
 
 #[test]
+fn a_segment_that_was_rolled_without_an_append_is_in_the_next_cut() {
+    let fixture = Fixture::os(4000);
+    fixture.append(&batch_at(&[1], 300));
+    fixture.checkpoint();
+    assert!(!fixture.partition.is_dirty());
+    let end = fixture.partition.bounds().log_end;
+    let now = fixture.environment.clock.now();
+    assert!(fixture.partition.roll(end, now).unwrap());
+    assert!(fixture.partition.is_dirty());
+    assert_eq!(fixture.checkpoint().segment, end);
+    assert!(!fixture.partition.is_dirty());
+}
+
+#[test]
 fn a_cut_says_what_is_synced_and_its_indexes_can_be_loaded() {
     let fixture = Fixture::os(4000);
     assert!(!fixture.partition.is_dirty());
