@@ -120,6 +120,7 @@ impl Replay {
             parts,
             offline: None,
             touched,
+            has_removed: self.has_removed,
             cut,
         })
     }
@@ -167,6 +168,7 @@ impl Replay {
 
     fn remove_segment(&mut self, disk: &dyn Disk, base: Offset) -> io::Result<()> {
         self.segments.remove(&base);
+        self.has_removed = true;
         let companions = [
             names::index_file_name(base),
             names::time_index_file_name(base),

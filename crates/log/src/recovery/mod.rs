@@ -67,6 +67,8 @@ pub(crate) struct Recovered {
     pub(crate) parts: PartitionParts,
     pub(crate) offline: Option<OfflineReason>,
     pub(crate) touched: Vec<TouchedFile>,
+    /// Names were removed from its folder.
+    pub(crate) has_removed: bool,
 }
 
 /// What recovery found and did.
@@ -161,6 +163,7 @@ pub(crate) fn recover(input: &Input<'_>) -> Result<Outcome, OpenError> {
             parts,
             offline,
             touched,
+            has_removed,
             cut,
         } = settled.map_err(OpenError::io(&folder))?;
         if let Some((log_end, reason)) = cut {
@@ -177,6 +180,7 @@ pub(crate) fn recover(input: &Input<'_>) -> Result<Outcome, OpenError> {
             parts,
             offline,
             touched,
+            has_removed,
         });
         input.progress.done.fetch_add(1, Relaxed);
     }

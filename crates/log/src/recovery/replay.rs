@@ -39,6 +39,8 @@ pub(super) struct Replay {
     /// The journal was damaged behind the entries that were copied aside.
     pub(super) journal_was_damaged: bool,
     pub(super) failure: Option<OfflineReason>,
+    /// Names were removed from the folder.
+    pub(super) has_removed: bool,
 }
 
 /// Where an entry stands.
@@ -73,6 +75,8 @@ pub(super) struct Settled {
     pub(super) offline: Option<OfflineReason>,
     /// Files to sync before the checkpoint.
     pub(super) touched: Vec<TouchedFile>,
+    /// The folder is to be synced before it, too: after a clean stop its names are believed.
+    pub(super) has_removed: bool,
     /// Offsets of whole batches that were found and cut off.
     pub(super) cut: Option<(Offset, String)>,
 }
@@ -96,6 +100,7 @@ impl Replay {
             prefix_is_missing: false,
             journal_was_damaged: false,
             failure: None,
+            has_removed: false,
         };
         if let Some(problem) = problem {
             replay.failure = Some(replay.folder_damage(problem));
@@ -293,6 +298,7 @@ impl Replay {
             parts,
             offline: None,
             touched: Vec::new(),
+            has_removed: self.has_removed,
             cut: None,
         })
     }
@@ -479,6 +485,7 @@ impl Replay {
             parts,
             offline: Some(reason),
             touched: Vec::new(),
+            has_removed: self.has_removed,
             cut: None,
         }
     }

@@ -94,6 +94,7 @@ impl Inner {
             parts,
             mut offline,
             touched,
+            has_removed,
         } in recovered
         {
             let key = (parts.spec.topic_id, parts.spec.partition);
@@ -112,7 +113,7 @@ impl Inner {
                     });
                 }
             }
-            if !together && !touched.is_empty() {
+            if !together && (has_removed || !touched.is_empty()) {
                 self.disk()
                     .sync_dir(&folder)
                     .map_err(OpenError::io(&folder))?;
