@@ -52,9 +52,9 @@ pub struct CompactionStats {
     pub passes: u64,
     /// Bytes of batches that were read.
     pub read_bytes: u64,
-    /// Bytes of batches that were written.
+    /// Bytes of batches that were written, also to segments that were given up.
     pub written_bytes: u64,
-    /// Records that are gone.
+    /// Records that are gone from segments that were replaced.
     pub removed_records: u64,
     /// Segments that were replaced.
     pub replaced_segments: u64,
@@ -160,6 +160,7 @@ struct Current {
     output: Output,
     /// So far it is what the one source is.
     is_same: bool,
+    removed_records: u64,
 }
 
 impl Partition {
@@ -347,6 +348,7 @@ impl Compactor {
             let done = current.take().expect("it is the current one");
             return self.end_group(done);
         };
+        let written = now.output.bytes();
         let output = RefCell::new(&mut now.output);
         let tally = RefCell::new((0_u64, 0_u64, false));
         let walked = self
@@ -370,8 +372,9 @@ impl Compactor {
         let (removed, unreadable, is_changed) = tally.into_inner();
         now.next = walked.next;
         now.is_same &= !is_changed;
+        now.removed_records += removed;
         self.stats.read_bytes += walked.bytes;
-        self.stats.removed_records += removed;
+        self.stats.written_bytes += now.output.bytes() - written;
         self.stats.unreadable_batches += unreadable;
         Ok(Stepped::More)
     }
@@ -382,7 +385,6 @@ impl Compactor {
         let before: u64 = done.sources.iter().map(|one| one.bytes).sum();
         let is_same = done.is_same && done.sources.len() == 1 && done.output.bytes() == before;
         let after = done.output.bytes();
-        self.stats.written_bytes += after;
         if is_same {
             self.partition.remove_path(&done.output.path);
             return Ok(Stepped::More);
@@ -401,6 +403,7 @@ impl Compactor {
             self.partition.remove_path(&path);
             return Err(error);
         }
+        self.stats.removed_records += done.removed_records;
         self.stats.replaced_segments += done.sources.len() as u64;
         self.stats.bytes_before += before;
         self.stats.bytes_after += after;
@@ -483,6 +486,7 @@ impl Partition {
             next: base,
             output: Output::new(path, file, index),
             is_same: true,
+            removed_records: 0,
         })
     }
 
