@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::program::{has_kcat, output};
+use super::program::{has_kcat, output, with_confluent_kafka};
 use crate::harness::Settings;
 
 /// So many keys take turns.
@@ -70,6 +70,31 @@ fn compact(settings: &Settings) -> Value {
     done[0].clone()
 }
 
+/// kafka-python, confluent-kafka and aiokafka end with the same state.
+fn python_clients_find(settings: &Settings, end: u64, expected: &[(u64, String, u64)]) {
+    let Some(mut command) = with_confluent_kafka("compacted.py") else {
+        return;
+    };
+    command.args([&settings.address(), "state", &end.to_string()]);
+    let (said, _) = output(command);
+    let state: BTreeMap<&str, String> = expected
+        .iter()
+        .map(|(_, key, n)| (&**key, format!("{n:0>200}")))
+        .collect();
+    let mut clients = Vec::new();
+    for line in said.lines() {
+        let said: Value = serde_json::from_str(line).expect("JSON");
+        let client = said["client"].as_str().expect("a name").to_owned();
+        assert_eq!(said["records"], expected.len(), "{client}");
+        assert_eq!(said["rises"], true, "{client}");
+        for (key, value) in &state {
+            assert_eq!(said["state"][key], **value, "{client}: {key}");
+        }
+        clients.push(client);
+    }
+    assert_eq!(clients, ["kafka-python", "confluent-kafka", "aiokafka"]);
+}
+
 #[test]
 fn a_reader_from_the_beginning_finds_the_latest_of_each_key_also_after_a_kill() {
     if !has_kcat() {
@@ -111,6 +136,7 @@ fn a_reader_from_the_beginning_finds_the_latest_of_each_key_also_after_a_kill() 
         assert_eq!(consume(&settings, &from.to_string()), behind);
         compacted = written;
     }
+    python_clients_find(&settings, compacted, &latest(0..compacted));
     broker.stop();
     settings.verify();
 }
