@@ -89,8 +89,8 @@ pub(crate) fn hit(disk: &SimDisk, rng: &mut Rng) -> Outcome<Place> {
 /// Makes the length word of a segment's first batch zero.
 pub(crate) fn erase_first_length(disk: &SimDisk, path: &Path) -> Outcome {
     let bytes = read(disk, path)?;
-    for at in LENGTH_POSITION..LENGTH_POSITION + 4 {
-        disk.corrupt(path, at as u64, bytes[at])
+    for (at, byte) in bytes.iter().enumerate().skip(LENGTH_POSITION).take(4) {
+        disk.corrupt(path, at as u64, *byte)
             .map_err(|error| error.to_string())?;
     }
     Ok(())
