@@ -1,7 +1,7 @@
 # Part of kafka_tools.sh: a compacted topic, as Kafka's own client and tools read it.
 
 check "topics: create a compacted one" 'Created' "${topics[@]}" --create --topic accounts --partitions 1 \
-    --config cleanup.policy=compact --config segment.bytes=16384
+    --config cleanup.policy=compact
 # The latest of each of 40 keys, and four of them deleted.
 awk 'BEGIN { for (n = 0; n < 4000; n++) printf "key-%d\tvalue %d\n", n % 40, n;
              for (n = 0; n < 4; n++) printf "key-%d\tNULL\n", n }' >"$work/accounts"
