@@ -145,7 +145,7 @@ pub(crate) const KEYS: &[ConfigKey] = &[
         "What happens to old records. delete: whole segments go, by retention.ms and \
          retention.bytes. compact: the latest record of each key stays, and those before it go. Both: \
          a compacted log loses old segments too. Records for a compacted topic are refused without a \
-         key.",
+         key; those that came before it was compacted go.",
     )
     .broker("log.cleanup.policy"),
     key(
