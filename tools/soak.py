@@ -196,7 +196,7 @@ def watch(broker, began, until, state, out):
         rows = None
         while time.monotonic() < until and not stopped.is_set():
             metrics = broker.metrics()
-            lost = max(labelled(metrics, "sapwood_group_lost", group="laggard"), default=0)
+            lost = max(labelled(metrics, "sapwood_group_lost_records", group="laggard"), default=0)
             headroom = list(labelled(metrics, "sapwood_group_retention_headroom_seconds", group="laggard"))
             if lost > 0 and not state["lost_seen"]:
                 state["lost_seen"] = time.monotonic() - began
