@@ -217,20 +217,6 @@ impl Inspection<'_> {
         Ok(())
     }
 
-    /// What is wrong with a snapshot of the producers. Only what was synced is looked at.
-    fn snapshot_problem(&self, name: &str, path: &Path) -> Option<String> {
-        let end = name.strip_suffix(".snapshot")?.parse().ok().map(Offset)?;
-        if end > self.checkpoint.segment {
-            return None; // of a segment that was perhaps not sealed yet
-        }
-        match read_small(self.now.disk, path) {
-            Ok(bytes) => ProducerTable::decode(&bytes)
-                .err()
-                .map(|error| error.to_string()),
-            Err(error) => Some(format!("it cannot be read: {error}")),
-        }
-    }
-
     /// Walks one segment. `next` is the base offset of the one behind it.
     fn segment(
         &mut self,

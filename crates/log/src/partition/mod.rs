@@ -11,6 +11,7 @@ mod append;
 mod compact;
 mod cut;
 mod errors;
+mod found;
 mod journaling;
 mod maintain;
 mod read;
@@ -41,6 +42,7 @@ use tracing::error;
 
 pub(crate) use cut::Cut;
 pub use errors::{AppendError, OfflineReason, PartitionState, ReadError, TrimError, TruncateError};
+pub(crate) use found::{PartitionParts, SegmentParts};
 pub use scrub::Scrubbed;
 pub use types::{
     AppendOptions, Appended, Bounds, LogConfig, PartitionObserver, PartitionSpec, PartitionStats,
@@ -49,42 +51,16 @@ pub use types::{
 
 use self::journaling::{Cursor, Queued};
 use crate::{
-    checkpoint::PartitionKey,
     durability::Durability,
     epochs::{EpochList, EpochStart},
-    index::{IndexCounts, SegmentIndex},
+    index::IndexCounts,
     io::{Environment, TailKind},
     names,
     producers::{ProducerState, ProducerTable},
     segment::{
-        ActiveSegment, FileKey, Layout, OpenFiles, OpenSegment, Prepared, SealedSegment, Segment,
-        SegmentKey, View,
+        ActiveSegment, FileKey, Layout, OpenFiles, OpenSegment, Prepared, Segment, SegmentKey, View,
     },
 };
-
-/// What recovery, or the creation of a partition, found.
-#[derive(Debug)]
-pub(crate) struct PartitionParts {
-    pub(crate) spec: PartitionSpec,
-    pub(crate) folder: PathBuf,
-    /// Ascending and contiguous; at least one. The last one is the active one. All are synced.
-    pub(crate) segments: Vec<SegmentParts>,
-    pub(crate) log_end: Offset,
-    /// The epoch of what is appended from now on.
-    pub(crate) leader_epoch: LeaderEpoch,
-    pub(crate) epochs: EpochList,
-    pub(crate) producers: ProducerTable,
-}
-
-/// A segment as it was found.
-#[derive(Debug)]
-pub(crate) struct SegmentParts {
-    pub(crate) base_offset: Offset,
-    /// The bytes of its batches. Behind them the active segment's file reads as zeros.
-    pub(crate) bytes: u64,
-    /// Of the active segment; the others' are read from their files when they are needed.
-    pub(crate) index: Option<SegmentIndex>,
-}
 
 /// One partition's log. All methods may be called from any thread.
 pub struct Partition {
@@ -239,7 +215,7 @@ impl Partition {
         let config = spec.config.clone();
         let log = (spec.topic_id, spec.partition);
         let (active, view) =
-            assemble_segments(log, segments, log_end, config.index_interval_bytes, now);
+            found::assemble_segments(log, segments, log_end, config.index_interval_bytes, now);
         epochs.push(leader_epoch, log_end);
         let journaled = config.durability == Kept::Fsync;
         let cursor = journaled.then(|| Cursor::found(&active, log_end));
@@ -578,43 +554,4 @@ fn is_exhaustion(error: &io::Error) -> bool {
         || error.raw_os_error().is_some_and(|code| {
             [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&Errno::from_raw_os_error(code))
         })
-}
-
-fn assemble_segments(
-    (topic_id, partition): PartitionKey,
-    segments: Vec<SegmentParts>,
-    log_end: Offset,
-    interval_bytes: u64,
-    now: Timestamp,
-) -> (ActiveSegment, View) {
-    let ends: Vec<Offset> = segments.iter().skip(1).map(|s| s.base_offset).collect();
-    let mut view = Vec::with_capacity(segments.len());
-    let mut active = None;
-    for (at, found) in segments.into_iter().enumerate() {
-        let end_offset = ends.get(at).copied();
-        assert!(
-            found.base_offset <= end_offset.unwrap_or(log_end),
-            "segments ascend"
-        );
-        if let Some(end_offset) = end_offset {
-            let sealed = SealedSegment::found(found.base_offset..end_offset, found.bytes);
-            view.push(Segment::Sealed(Arc::new(sealed)));
-        } else {
-            let owner = SegmentKey {
-                topic_id,
-                partition,
-                base_offset: found.base_offset,
-            };
-            let index = found
-                .index
-                .unwrap_or_else(|| SegmentIndex::new(owner, interval_bytes));
-            let shared = OpenSegment::new(index, found.base_offset, found.bytes);
-            view.push(Segment::Open(Arc::clone(&shared)));
-            active = Some(ActiveSegment::found(shared, found.bytes, now));
-        }
-    }
-    (
-        active.expect("a log has at least one segment"),
-        View { segments: view },
-    )
 }

@@ -3,6 +3,20 @@
 use super::*;
 
 impl Inspection<'_> {
+    /// What is wrong with a snapshot of the producers. Only what was synced is looked at.
+    pub(super) fn snapshot_problem(&self, name: &str, path: &Path) -> Option<String> {
+        let end = name.strip_suffix(".snapshot")?.parse().ok().map(Offset)?;
+        if end > self.checkpoint.segment {
+            return None; // of a segment that was perhaps not sealed yet
+        }
+        match read_small(self.now.disk, path) {
+            Ok(bytes) => ProducerTable::decode(&bytes)
+                .err()
+                .map(|error| error.to_string()),
+            Err(error) => Some(format!("it cannot be read: {error}")),
+        }
+    }
+
     /// Whether the log begins where something is known to be. Only the catalog knows its start.
     pub(super) fn look_at_start(&mut self, first: Option<Offset>) {
         let PartitionCheckpoint {

@@ -31,6 +31,7 @@ use self::faults::{Faults, faulty};
 use super::*;
 use crate::{
     durability::{Retired, Space},
+    index::SegmentIndex,
     metrics::StoreMetrics,
 };
 
