@@ -42,6 +42,10 @@ fn the_command_line_brings_every_line_through_kill_9_once_and_in_order() {
     let produce = [&produce[..], &["--rate", &rate, "--batch-bytes", "65536"]].concat();
     thread::scope(|scope| {
         let producing = scope.spawn(|| settings.cli(&produce, input.as_bytes()));
+        // It has found the broker: one that finds nobody at first gives up.
+        while !producing.is_finished() && !has_records(&settings) {
+            thread::sleep(Duration::from_millis(10));
+        }
         for _ in 0..rounds() {
             thread::sleep(Duration::from_millis(random.within(1..longest)));
             broker.restart_after_kill(&settings);
@@ -113,4 +117,14 @@ fn check(input: &str, consumed: &str) {
         last.iter().filter(|last| last.is_some()).count() > 1,
         "several partitions were used"
     );
+}
+
+/// Whether anything was produced.
+fn has_records(settings: &Settings) -> bool {
+    let describe = ["topic", "describe", "flights", "-o", "json"];
+    let described = settings.cli(&describe, b"").ok().text();
+    let described: serde_json::Value = serde_json::from_str(&described).expect("JSON");
+    let partitions = described["partitions"].as_array().expect("partitions");
+    let mut sizes = partitions.iter().map(|one| one["size_bytes"].as_u64());
+    sizes.any(|bytes| bytes > Some(0))
 }
