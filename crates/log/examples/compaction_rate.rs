@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Known::default(),
         &Progress::default(),
     )?;
+    store.start();
     let partition = store.create_partition(PartitionSpec {
         topic: TopicName::new("accounts")?,
         topic_id: TopicId(1),
