@@ -1,5 +1,6 @@
 //! Clients of others, and the command line.
 
+mod bench;
 mod kafka;
 mod kafka_tools;
 mod python;

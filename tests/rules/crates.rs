@@ -11,7 +11,8 @@ use crate::harness::root;
 
 /// Each crate and the crates of this workspace that it may depend on. Lower ones come first, so that
 /// the table itself cannot hold a cycle. `model <- record <- log <- broker <- {grpc, http} <- server
-/// <- cli`; `rpc <- {grpc, client}`; `client <- cli`. The front doors never touch `log`.
+/// <- cli`; `rpc <- {grpc, client}`; `client <- {bench, cli}`; `kafka-wire <- bench`. The front doors never touch
+/// `log`.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("record", &["model"]),
@@ -27,8 +28,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("http", &["model", "broker"]),
     ("server", &["model", "broker", "grpc", "kafka", "http"]),
     ("client", &["model", "record", "rpc"]),
+    ("bench", &["model", "record", "kafka-wire", "client"]),
     // `log` is for `storage inspect|verify`, which look at the files of a stopped broker.
-    ("cli", &["model", "log", "client", "server"]),
+    ("cli", &["model", "log", "client", "bench", "server"]),
 ];
 
 /// Crates that nothing but tests and benchmarks may depend on.

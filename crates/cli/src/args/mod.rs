@@ -1,5 +1,6 @@
 //! The command line: every command, flag and value, and nothing of what they do.
 
+pub(crate) mod bench;
 pub(crate) mod group;
 pub(crate) mod server;
 pub(crate) mod storage;
@@ -153,6 +154,9 @@ pub(crate) enum Command {
     /// Look at what is stored, by a running broker or in the data directory of a stopped one
     #[command(subcommand)]
     Storage(storage::StorageCommand),
+    /// Measure a broker: this one, or any other that speaks the Kafka protocol
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Say what an error code means
     Explain(ExplainArgs),
     /// Generate files for the shell

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod bench;
 mod broker;
 mod config;
 mod explain;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         Command::Group(command) => group::run(command, &cli.global, &console),
         Command::Config(command) => config::run(command, &console),
         Command::Storage(command) => storage::run(command, &cli.global, &console),
+        Command::Bench(command) => bench::run(command, &cli.global, &console),
         Command::Explain(args) => explain::run(&args, &console),
         Command::Generate(command) => generate::run(&command),
     }
