@@ -72,7 +72,11 @@ fn every_record_is_acknowledged_read_and_whole_over_both_protocols() {
         assert_sound(&followed, 1000);
         let p99 = |of: &str| followed[of]["p99"].as_f64();
         assert!(p99("latency_us").is_some_and(|us| us > 0.0), "{followed}");
-        // What a record has been through when it is read is not less than when it is acknowledged, but for noise.
+        // Each of the two consumers reads everything.
+        let fan_out = ["e2e", "-n", "500", "--rate", "2000", "--fan-out"];
+        let mut fan_out = [&with(&fan_out)[..], &load].concat();
+        fan_out.extend(["--fetch-wait", "100ms"]);
+        assert_sound(&report(&bench(&settings, &fan_out).ok()), 1000);
         assert!(p99("produce_latency_us").is_some(), "{followed}");
     }
     broker.stop();

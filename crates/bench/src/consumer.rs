@@ -23,6 +23,8 @@ pub(crate) struct Place {
 /// Takes in the records of one consumer.
 #[derive(Debug)]
 pub(crate) struct Sink {
+    /// Whose records are held against all that were sent, together with those of its other sinks.
+    pub(crate) reader: usize,
     pub(crate) tally: Tally,
     pub(crate) ledger: Ledger,
     is_checked: bool,
@@ -60,6 +62,7 @@ impl Progress {
 impl Sink {
     /// `run` is the only run whose records count, and whose clock this is; `None` takes those of all.
     pub(crate) fn new(
+        reader: usize,
         run: Option<u32>,
         is_checked: bool,
         clock: Clock,
@@ -67,6 +70,7 @@ impl Sink {
         shared: &Arc<Progress>,
     ) -> Self {
         Self {
+            reader,
             tally: Tally::new(clock, Arc::clone(watch)),
             ledger: Ledger::new(run),
             is_checked,

@@ -1,4 +1,4 @@
-//! Latencies: a high dynamic range histogram of nanoseconds, with three significant digits.
+//! Latencies: high dynamic range histograms of nanoseconds.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -11,18 +11,24 @@ const MAX_NS: u64 = 3_600_000_000_000;
 pub(crate) struct Latencies(Histogram<u64>);
 
 impl Latencies {
+    /// With three significant digits. Memory is taken for what is recorded: some 100 KiB.
     pub(crate) fn new() -> Self {
-        let histogram = Histogram::new_with_bounds(1, MAX_NS, 3);
-        Self(histogram.expect("the bounds are in order and three digits are allowed"))
+        Self(Histogram::new(3).expect("three digits are allowed"))
+    }
+
+    /// With two significant digits, in a tenth of the memory.
+    pub(crate) fn coarse() -> Self {
+        Self(Histogram::new(2).expect("two digits are allowed"))
     }
 
     pub(crate) fn record(&mut self, ns: u64) {
-        self.0.saturating_record(ns.max(1));
+        let recorded = self.0.record(ns.clamp(1, MAX_NS));
+        recorded.expect("a histogram grows with what is recorded");
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
         let added = self.0.add(&other.0);
-        added.expect("all histograms have the same bounds");
+        added.expect("a histogram grows with what is added");
     }
 
     pub(crate) fn count(&self) -> u64 {

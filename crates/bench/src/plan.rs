@@ -9,6 +9,8 @@ use crate::{Error, shape::STAMP_BYTES};
 
 /// The most producers or consumers: each is two threads at most.
 const WORKERS_MAX: u32 = 10_000;
+/// Shorter than the time after which an answer is given up.
+const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 const RECORD_BYTES_MAX: u64 = 64 << 20;
 const BATCH_BYTES_MAX: u32 = 1 << 30;
 
@@ -27,6 +29,8 @@ pub struct Plan {
     pub producers: u32,
     /// How many consumers, each with a connection of its own; the partitions are dealt out.
     pub consumers: u32,
+    /// Whether each consumer reads all partitions instead.
+    pub fan_out: bool,
     /// When the broker acknowledges: 0, 1 or -1 for all.
     pub acks: i16,
     /// At how many bytes before compression a batch is full.
@@ -40,6 +44,10 @@ pub struct Plan {
     pub in_flight: u32,
     /// How many bytes a fetch asks for, of one partition at most.
     pub fetch_bytes: u32,
+    /// How long the broker waits for records before it answers a fetch with none. A run that follows the end of a
+    /// topic may take so long to end. Of gRPC, where records are pushed, this is not a setting.
+    #[serde(with = "seconds")]
+    pub fetch_wait: Duration,
     /// Whether records are numbered, checksummed and checked.
     pub check: bool,
     /// The broker's process, to know its CPU time and memory. Of a broker on this machine it is found by its port.
@@ -278,6 +286,10 @@ impl Plan {
                 "record-bytes is {}; a record that is checked has at least {STAMP_BYTES}, fewer need --no-check",
                 self.load.record_bytes
             ));
+        }
+        if self.fetch_wait > FETCH_WAIT_MAX {
+            let (given, limit) = (self.fetch_wait.as_secs(), FETCH_WAIT_MAX.as_secs());
+            return wrong(format!("fetch-wait is {given} s; the limit is {limit} s"));
         }
         self.codec().map(drop)
     }

@@ -258,7 +258,7 @@ impl Tally {
                 number: 0,
                 records: 0,
                 bytes: 0,
-                latencies: Latencies::new(),
+                latencies: Latencies::coarse(),
             },
         }
     }

@@ -117,7 +117,11 @@ pub fn e2e(plan: Plan, tick: &mut dyn FnMut(u64)) -> Result<Report, Error> {
         bench.start_consumers(places.collect(), Some(bench.run), &bench.watch, &progress)?;
     let producing = bench.start_producers()?;
     let produced = bench.finish(producing, &mut |_| tick(progress.records()))?;
-    let acknowledged: u64 = produced.iter().map(acknowledged).sum();
+    let readers = match bench.plan.fan_out {
+        true => u64::from(bench.plan.consumers),
+        false => 1,
+    };
+    let acknowledged = produced.iter().map(acknowledged).sum::<u64>() * readers;
     let (mut seen, mut since) = (0, Instant::now());
     while progress.records() < acknowledged && since.elapsed() < SILENCE {
         if consuming.iter().any(JoinHandle::is_finished) {
@@ -137,12 +141,15 @@ pub fn e2e(plan: Plan, tick: &mut dyn FnMut(u64)) -> Result<Report, Error> {
         .collect();
     let mut measured = Measured::of_producers("e2e", produced);
     measured.turn_to_consumers();
-    let mut ledgers = Vec::new();
+    let mut ledgers: BTreeMap<usize, Vec<Ledger>> = BTreeMap::new();
     for sink in sinks {
         measured.add(sink.tally);
-        ledgers.push(sink.ledger);
+        ledgers.entry(sink.reader).or_default().push(sink.ledger);
     }
-    let found = Ledger::settle(ledgers, bench.run, &sent);
+    let found = ledgers
+        .into_values()
+        .map(|ledgers| Ledger::settle(ledgers, bench.run, &sent))
+        .fold(Findings::default(), Findings::plus);
     measured.found = bench.plan.check.then_some(found);
     bench.report(measured, used, own)
 }
@@ -315,8 +322,8 @@ impl Bench {
         join(producing)
     }
 
-    /// Starts consumers of these places, one for each partition. Partition `p` goes to consumer `p % consumers`;
-    /// a consumer has a thread for each broker that leads one of its partitions.
+    /// Starts consumers of these places, one for each partition. Partition `p` goes to consumer `p % consumers`, or
+    /// to each; a consumer has a thread for each broker that leads one of its partitions.
     fn start_consumers(
         &self,
         places: Vec<Place>,
@@ -333,16 +340,23 @@ impl Bench {
                 Target::Kafka(cluster) => cluster.leaders[partition],
                 Target::Grpc(_) => 0,
             };
-            let hand = dealt.entry((partition % consumers, leader)).or_default();
-            hand.insert(i32::try_from(partition).unwrap_or(i32::MAX), place);
+            let readers = match self.plan.fan_out {
+                true => 0..consumers,
+                false => partition % consumers..partition % consumers + 1,
+            };
+            for reader in readers {
+                let hand = dealt.entry((reader, leader)).or_default();
+                hand.insert(i32::try_from(partition).unwrap_or(i32::MAX), place);
+            }
         }
         let mut threads = Vec::new();
-        for ((_, leader), hand) in dealt {
-            let mut sink = Sink::new(run, self.plan.check, self.clock, watch, progress);
+        for ((consumer, leader), hand) in dealt {
+            let reader = if self.plan.fan_out { consumer } else { 0 };
+            let mut sink = Sink::new(reader, run, self.plan.check, self.clock, watch, progress);
             let plan = Arc::clone(&self.plan);
             match &self.target {
                 Target::Kafka(cluster) => {
-                    let consumer = KafkaConsumer::open(cluster, leader, hand, plan.fetch_bytes)?;
+                    let consumer = KafkaConsumer::open(cluster, leader, hand, &plan)?;
                     threads.push(std::thread::spawn(move || {
                         consumer.run(&mut sink).map(|()| sink)
                     }));
@@ -448,7 +462,9 @@ mod tests {
             linger: Duration::ZERO,
             compression: "none".into(),
             in_flight: 5,
+            fan_out: false,
             fetch_bytes: 1 << 20,
+            fetch_wait: Duration::from_millis(500),
             check: false,
             broker_pid: None,
         }

@@ -14,10 +14,9 @@ use crate::{
     Error,
     consumer::{Place, Sink},
     error::refused,
+    plan::Plan,
 };
 
-/// How long the broker waits for records.
-const MAX_WAIT_MS: i32 = 100;
 /// What a response has at most, as the clients of Kafka have it by default.
 const RESPONSE_BYTES: i32 = 50 << 20;
 const SESSION_NOT_FOUND: i16 = 70;
@@ -36,6 +35,7 @@ pub(crate) struct KafkaConsumer {
     version: i16,
     topic: String,
     fetch_bytes: i32,
+    fetch_wait_ms: i32,
     places: BTreeMap<i32, Place>,
     session: Session,
 }
@@ -63,7 +63,7 @@ impl KafkaConsumer {
         cluster: &Cluster,
         leader: i32,
         places: BTreeMap<i32, Place>,
-        fetch_bytes: u32,
+        plan: &Plan,
     ) -> Result<Self, Error> {
         let connection = Connection::open(&cluster.brokers[&leader])?;
         let version = connection.version::<FetchRequest>(NEWEST_WITH_NAMES.1)?;
@@ -71,7 +71,8 @@ impl KafkaConsumer {
             connection,
             version,
             topic: cluster.topic.clone(),
-            fetch_bytes: i32::try_from(fetch_bytes).unwrap_or(i32::MAX),
+            fetch_bytes: i32::try_from(plan.fetch_bytes).unwrap_or(i32::MAX),
+            fetch_wait_ms: i32::try_from(plan.fetch_wait.as_millis()).unwrap_or(i32::MAX),
             places,
             session: Session::default(),
         };
@@ -132,7 +133,7 @@ impl KafkaConsumer {
             }],
         };
         let request = FetchRequest {
-            max_wait_ms: MAX_WAIT_MS,
+            max_wait_ms: self.fetch_wait_ms,
             min_bytes: 1,
             max_bytes: RESPONSE_BYTES,
             session_id: session.id,

@@ -186,7 +186,11 @@ where
         .y_label_area_size(80)
         .build_cartesian_2d(x, y)
         .map_err(failed)?;
-    let drawn = chart.configure_mesh().x_desc(across).draw();
+    let drawn = chart
+        .configure_mesh()
+        .max_light_lines(0)
+        .x_desc(across)
+        .draw();
     drawn.map_err(failed)?;
     for (line, colour) in lines.iter().zip(COLOURS) {
         let series = LineSeries::new(line.points.iter().copied(), colour);

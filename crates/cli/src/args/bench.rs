@@ -88,6 +88,12 @@ pub(crate) struct RunArgs {
     /// How many bytes of a partition a consumer asks for at a time
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     pub(crate) fetch_bytes: u32,
+    /// How long the broker may wait for records before it answers a fetch with none
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "500ms")]
+    pub(crate) fetch_wait: Duration,
+    /// Let each consumer read all partitions, instead of dealing them out
+    #[arg(long)]
+    pub(crate) fan_out: bool,
     /// Neither number, checksum nor check records
     #[arg(long)]
     pub(crate) no_check: bool,

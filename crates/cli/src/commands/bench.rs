@@ -82,7 +82,9 @@ fn plan(global: &Global, run: &RunArgs, load: Option<&LoadArgs>) -> Plan {
             .map_or("none", |load| compression_name(load.compression))
             .to_owned(),
         in_flight: load.map_or(5, |load| load.in_flight),
+        fan_out: run.fan_out,
         fetch_bytes: run.fetch_bytes,
+        fetch_wait: run.fetch_wait,
         check: !run.no_check,
         broker_pid: run.broker_pid,
     }
