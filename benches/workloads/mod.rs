@@ -1,5 +1,5 @@
-//! The hot paths as work that can be repeated: [`time.rs`](../time.rs) times it. What it works on is the
-//! same each time.
+//! The hot paths as work that can be repeated: [`time.rs`](../time.rs) times it, and
+//! [`instructions.rs`](../instructions.rs) counts its instructions. What it works on is the same each time.
 
 mod group;
 mod log;
