@@ -17,6 +17,8 @@ use crate::{Error, error::refused, plan::Topic};
 /// Versions from here on name topics by their id.
 pub(super) const NEWEST_WITH_NAMES: (i16, i16, i16) = (12, 12, 12);
 const UNKNOWN_TOPIC: i16 = 3;
+const LEADER_NOT_AVAILABLE: i16 = 5;
+const NOT_LEADER: i16 = 6;
 /// How long a topic may take to be there, or to be gone.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(60);
 const EARLIEST: i64 = -2;
@@ -48,15 +50,18 @@ impl Cluster {
             }
         }
         let found = metadata(&mut connection, &topic.name)?;
+        // A broker may have made a topic and not know it yet (Kafka's metadata comes later than its answer).
+        let mut is_new = false;
         if found
             .topics
             .iter()
             .any(|found| found.error_code == UNKNOWN_TOPIC)
         {
             create(&mut connection, topic)?;
+            is_new = true;
         }
         loop {
-            if let Some(cluster) = Self::read(&mut connection, &topic.name)? {
+            if let Some(cluster) = Self::read(&mut connection, &topic.name, is_new)? {
                 return Ok(cluster);
             }
             wait(ends, "the topic has partitions without a leader")?;
@@ -68,7 +73,7 @@ impl Cluster {
         let mut connection = open_any(bootstrap)?;
         let ends = Instant::now() + TOPIC_TIMEOUT;
         loop {
-            if let Some(cluster) = Self::read(&mut connection, topic)? {
+            if let Some(cluster) = Self::read(&mut connection, topic, false)? {
                 return Ok(cluster);
             }
             wait(ends, "the topic has partitions without a leader")?;
@@ -80,8 +85,8 @@ impl Cluster {
         delete(&mut open_any(bootstrap)?, topic)
     }
 
-    /// `None` while a partition has no leader.
-    fn read(connection: &mut Connection, topic: &str) -> Result<Option<Self>, Error> {
+    /// `None` while a partition has no leader; `is_new` says that the topic may not be known yet.
+    fn read(connection: &mut Connection, topic: &str, is_new: bool) -> Result<Option<Self>, Error> {
         let answer = metadata(connection, topic)?;
         let brokers = answer.brokers.into_iter();
         let brokers =
@@ -91,8 +96,8 @@ impl Cluster {
         };
         match found.error_code {
             0 => {}
-            // LEADER_NOT_AVAILABLE: it was just made.
-            5 => return Ok(None),
+            LEADER_NOT_AVAILABLE => return Ok(None),
+            UNKNOWN_TOPIC if is_new => return Ok(None),
             code => return Err(refused(format!("topic {topic:?}"), code, None)),
         }
         let mut leaders = vec![-1; found.partitions.len()];
@@ -131,45 +136,68 @@ impl Cluster {
         Ok(connections)
     }
 
-    /// The first offset of each partition and the one behind its last.
+    /// The first offset of each partition and the one behind its last. Waits for leaders that do not know yet that
+    /// they lead.
     pub(crate) fn bounds(&self) -> Result<Vec<(i64, i64)>, Error> {
         let mut bounds = vec![(0, 0); self.leaders.len()];
         let partitions = 0..u32::try_from(self.leaders.len()).unwrap_or(u32::MAX);
+        let ends = Instant::now() + TOPIC_TIMEOUT;
         for (leader, mut connection) in self.connect(partitions)? {
             for timestamp in [EARLIEST, LATEST] {
-                let asked = self.leaders.iter().enumerate();
-                let asked = asked
-                    .filter(|(_, of)| **of == leader)
-                    .map(|(partition, _)| ListOffsetsRequestPartition {
-                        partition_index: i32::try_from(partition).unwrap_or(i32::MAX),
-                        timestamp,
-                        ..Default::default()
-                    });
-                let request = ListOffsetsRequest {
-                    replica_id: -1,
-                    topics: vec![ListOffsetsRequestTopic {
-                        name: self.topic.clone(),
-                        partitions: asked.collect(),
-                    }],
-                    ..Default::default()
-                };
-                let answer = connection.call(&request, 7)?;
-                for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
-                    if partition.error_code != 0 {
-                        return Err(refused("asking for offsets", partition.error_code, None));
+                while let Some(code) =
+                    self.ask_offsets(leader, &mut connection, timestamp, &mut bounds)?
+                {
+                    if !matches!(code, UNKNOWN_TOPIC | LEADER_NOT_AVAILABLE | NOT_LEADER) {
+                        return Err(refused("asking for offsets", code, None));
                     }
-                    let index = usize::try_from(partition.partition_index).unwrap_or(usize::MAX);
-                    let Some(bounds) = bounds.get_mut(index) else {
-                        return Err(Error::Answer(format!("nobody asked for partition {index}")));
-                    };
-                    match timestamp {
-                        EARLIEST => bounds.0 = partition.offset,
-                        _ => bounds.1 = partition.offset,
-                    }
+                    wait(
+                        ends,
+                        "the leader of a partition does not know that it leads",
+                    )?;
                 }
             }
         }
         Ok(bounds)
+    }
+
+    /// Asks one leader for the offsets of its partitions; the first error.
+    fn ask_offsets(
+        &self,
+        leader: i32,
+        connection: &mut Connection,
+        timestamp: i64,
+        bounds: &mut [(i64, i64)],
+    ) -> Result<Option<i16>, Error> {
+        let asked = self.leaders.iter().enumerate();
+        let asked = asked.filter(|(_, of)| **of == leader);
+        let asked = asked.map(|(partition, _)| ListOffsetsRequestPartition {
+            partition_index: i32::try_from(partition).unwrap_or(i32::MAX),
+            timestamp,
+            ..Default::default()
+        });
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsRequestTopic {
+                name: self.topic.clone(),
+                partitions: asked.collect(),
+            }],
+            ..Default::default()
+        };
+        let answer = connection.call(&request, 7)?;
+        for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
+            if partition.error_code != 0 {
+                return Ok(Some(partition.error_code));
+            }
+            let index = usize::try_from(partition.partition_index).unwrap_or(usize::MAX);
+            let Some(bounds) = bounds.get_mut(index) else {
+                return Err(Error::Answer(format!("nobody asked for partition {index}")));
+            };
+            match timestamp {
+                EARLIEST => bounds.0 = partition.offset,
+                _ => bounds.1 = partition.offset,
+            }
+        }
+        Ok(None)
     }
 }
 
