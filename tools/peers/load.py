@@ -77,8 +77,9 @@ class Generators:
         except subprocess.TimeoutExpired:
             said, code, complaint = "", 1, "it does not end"
         seen = last_object(said)
-        if code != 0 or seen is None:
-            return {"failed": f"{work}: {complaint or 'it prints no JSON'}"}
+        # A run that lost something ends with another code than 0, and says what.
+        if seen is None or "records_per_second" not in seen:
+            return {"failed": f"{work}: {complaint or 'it prints no JSON'}", "code": code}
         records = seen["records_per_second"] * seen.get("seconds", 0) or seen.get("records", 0)
         used = (system.cpu_seconds() - cpu) / records * 1e6 if records else None
         seen["cpu"] = seen.get("server_cpu_seconds_per_million_records") or used
@@ -90,8 +91,10 @@ class Generators:
         # As many again would be more partitions than some systems take with their defaults.
         partitions = min(shape.partitions, WARM_PARTITIONS_MAX) if warm else shape.partitions
         producers = amounts.producers if system.protocol == "kafka" else amounts.peer_producers
-        flags = ["-b", system.address(), "--topic", topic, "--partitions", partitions]
-        flags += ["--record-bytes", shape.record_bytes, "--broker-pid", system.process.pid, "-o", "json"]
+        flags = ["-b", system.address(), "--topic", topic, "--broker-pid", system.process.pid, "-o", "json"]
+        is_kafka = system.protocol == "kafka"
+        if work != "consume" or not is_kafka:
+            flags += ["--partitions", partitions, "--record-bytes", shape.record_bytes]
         if work == "e2e":
             seconds = amounts.warm_seconds if warm else amounts.e2e_seconds
             flags += ["--rate", amounts.e2e_rate, "--records", amounts.e2e_rate * seconds]
@@ -100,14 +103,16 @@ class Generators:
             seconds = amounts.warm_seconds if warm else amounts.seconds_max
             flags += ["--rate", "max", "--records", amounts.records(shape), "--duration", f"{seconds}s"]
             flags += ["--producers", producers]
-        if system.protocol == "kafka":
+        if not is_kafka:
+            program = [self.peer_load, work, "--protocol", system.protocol]
+            flags += ["--in-flight", max(IN_FLIGHT_BYTES // shape.record_bytes // producers, 1)]
+        else:
             program = [self.bench, "bench", work, "--protocol", "kafka"]
             if work != "consume":
                 linger = amounts.e2e_linger if work == "e2e" else amounts.linger
-                flags += ["--acks", "all", "--batch-bytes", amounts.batch_bytes, "--linger", linger]
-        else:
-            program = [self.peer_load, work, "--protocol", system.protocol]
-            flags += ["--in-flight", max(IN_FLIGHT_BYTES // shape.record_bytes // producers, 1)]
+                # The warm-up has been, on a topic of its own.
+                flags += ["--warm-up", "0ms", "--acks", "all", "--linger", linger]
+                flags += ["--batch-bytes", amounts.batch_bytes]
         return [str(word) for word in program + flags]
 
 

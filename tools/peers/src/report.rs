@@ -14,7 +14,7 @@ const SAMPLE_TURN: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     cpu_seconds: f64,
-    memory_bytes_max: u64,
+    memory_max: Memory,
 }
 
 /// Runs, and looks at the server's process meanwhile, if it is named.
@@ -26,11 +26,11 @@ pub(crate) fn watch<T: Send>(
         return Ok((run()?, None));
     };
     let before = cpu_seconds(pid)?;
-    let mut memory_bytes_max = 0;
+    let mut memory_max = Memory::default();
     let outcome = thread::scope(|scope| {
         let runner = scope.spawn(run);
         while !runner.is_finished() {
-            memory_bytes_max = memory_bytes(pid).unwrap_or(0).max(memory_bytes_max);
+            memory_max.raise_to(memory(pid).unwrap_or_default());
             thread::sleep(SAMPLE_TURN);
         }
         runner.join().expect("the load does not panic")
@@ -40,7 +40,7 @@ pub(crate) fn watch<T: Send>(
         outcome,
         Some(Cost {
             cpu_seconds,
-            memory_bytes_max,
+            memory_max,
         }),
     ))
 }
@@ -68,14 +68,31 @@ fn cpu_seconds(pid: u32) -> io::Result<f64> {
     Ok(ticks as f64 / TICKS_A_SECOND + running)
 }
 
-/// Anonymous memory of the process: what is mapped of files belongs to the page cache.
-fn memory_bytes(pid: u32) -> io::Result<u64> {
+/// Memory of a process in bytes: all that is resident, pages of files included, and without those.
+#[derive(Clone, Copy, Debug, Default)]
+struct Memory {
+    resident: u64,
+    anonymous: u64,
+}
+
+impl Memory {
+    fn raise_to(&mut self, other: Self) {
+        self.resident = self.resident.max(other.resident);
+        self.anonymous = self.anonymous.max(other.anonymous);
+    }
+}
+
+fn memory(pid: u32) -> io::Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    Ok(kib.unwrap_or(0) * 1024)
+    let bytes = |name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    };
+    Ok(Memory {
+        resident: bytes("VmRSS:"),
+        anonymous: bytes("RssAnon:"),
+    })
 }
 
 pub(crate) fn json(
@@ -111,6 +128,7 @@ pub(crate) fn json(
         "seconds_to_create": created.as_secs_f64(),
         "server_cpu_seconds_per_million_records":
             cost.filter(|_| million > 0.0).map(|cost| cost.cpu_seconds / million),
-        "server_memory_bytes_max": cost.map(|cost| cost.memory_bytes_max),
+        "server_memory_bytes_max": cost.map(|cost| cost.memory_max.resident),
+        "server_anonymous_bytes_max": cost.map(|cost| cost.memory_max.anonymous),
     })
 }
