@@ -317,6 +317,8 @@ impl<'s> Walker<'s> {
             && header.size_bytes() as u64 <= self.end - self.position
             && self.ends_soundly(header)
             && header.is_counted()
+            // A batch without records is its header alone, so that no flipped bit makes one of another.
+            && (header.records_count() > 0 || header.size_bytes() == HEADER_BYTES)
     }
 
     /// The last batch of a sealed segment ends with it.

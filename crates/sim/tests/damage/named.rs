@@ -135,3 +135,20 @@ fn a_negative_offset_leader_epoch_or_count_is_damage() {
         assert_eq!(verdicts[0].class, Class::OfflineAtRead);
     }
 }
+
+#[test]
+fn a_batch_that_a_flipped_bit_leaves_without_records_is_not_passed_over() {
+    // The last bits of a number of records that is 1 or 2: first in the log, and behind other batches.
+    for (path, byte, mask) in [
+        ("topics/pine-0/00000000000000000000.log", 60, 1),
+        ("topics/pine-0/00000000000000000024.log", 60, 1),
+        ("topics/pine-0/00000000000000000024.log", 682, 2),
+        ("topics/elm-0/00000000000000000000.log", 60, 2),
+    ] {
+        let verdicts = verdicts(End::CleanStop, |cases, damage| {
+            at(cases, damage, path)
+                && matches!(damage, Damage::Flip { at, mask: flipped, .. } if (at, flipped) == (byte, mask))
+        });
+        assert_eq!(verdicts[0].class, Class::OfflineAtRead, "{path}");
+    }
+}
