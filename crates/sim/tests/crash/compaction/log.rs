@@ -262,6 +262,19 @@ impl Log {
         Ok(())
     }
 
+    /// What is fsync is durable, and no checkpoint knows of it: a recovery writes it anew from the journal.
+    pub(crate) fn sync(&mut self) -> Outcome {
+        let store = self.store.clone().ok_or("not open")?;
+        while store.step_journal() == JournalStep::Synced {}
+        store
+            .step_maintenance()
+            .map_err(|error| error.to_string())?;
+        if self.config.durability == Durability::Fsync {
+            self.floor = self.records.len();
+        }
+        Ok(())
+    }
+
     /// The active segment ends, so that it can be compacted, too.
     pub(crate) fn roll(&mut self) -> Outcome {
         let partition = self.running()?;

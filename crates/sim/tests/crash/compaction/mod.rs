@@ -49,7 +49,8 @@ fn what_is_left_of_a_log_is_what_a_plain_reference_says() {
             for _ in 0..120 {
                 match rng.below(40) {
                     0..18 => log.append(&mut rng)?,
-                    18..24 => log.settle()?,
+                    18..20 => log.settle()?,
+                    20..24 => log.sync()?,
                     24..26 => log.roll()?,
                     26 => log.trim(&mut rng)?,
                     27 => log.machine.clock.advance(RETENTION / 3),
@@ -84,6 +85,38 @@ fn what_is_left_of_a_log_is_what_a_plain_reference_says() {
             if removed == 0 && trial.seed == 1 {
                 return Err("nothing was ever removed".to_owned());
             }
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn no_segment_is_compacted_that_a_recovery_writes_anew_from_the_journal() {
+    for_seeds(
+        "no_segment_is_compacted_that_a_recovery_writes_anew_from_the_journal",
+        8,
+        |trial| {
+            let mut rng = Rng::new(trial.seed);
+            let mut log = new_log(trial, &mut rng)?;
+            for _ in 0..20 {
+                log.append(&mut rng)?;
+            }
+            log.settle()?;
+            // No checkpoint from here on: the journal has everything.
+            for _ in 0..8 {
+                for _ in 0..1 + rng.below(12) {
+                    log.append(&mut rng)?;
+                }
+                log.sync()?;
+                log.compact()?;
+                check(&log, &mut rng)?;
+                let mut crashed = log.fork();
+                crashed.crash(either(&mut rng), &mut rng);
+                crashed.open()?;
+                check(&crashed, &mut rng)?;
+                trial.tried.survivors += 1;
+            }
+            trial.tried.workloads = 1;
             Ok(())
         },
     );
