@@ -38,7 +38,7 @@ class Broker:
         command += ["--data-dir", os.path.join(folder, "data"), "--set", f"topics.durability={durability}"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         ready = json.loads(self.process.stdout.readline())
-        self.address, self.http = ready["listen"], ready["http"]
+        self.address, self.http = ready["listen"], f"http://{ready['http']}"
 
     def run(self, *words):
         command = [self.binary, "-b", self.address, *words]

@@ -36,7 +36,7 @@ impl Latencies {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.0.reset();
     }
 
     /// The latency in microseconds that a share of all stays at or below.
@@ -91,4 +91,23 @@ pub struct LatencyUs {
     pub p999: f64,
     /// The longest.
     pub max: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cleared_histogram_knows_nothing_of_what_was_before() {
+        let mut latencies = Latencies::coarse();
+        latencies.record(5_000_000_000);
+        latencies.clear();
+        assert_eq!(latencies.summary(), None);
+        latencies.record(1_000_000);
+        let max = latencies.summary().map(|summary| summary.max);
+        assert!(
+            max.is_some_and(|us| (990.0..1010.0).contains(&us)),
+            "{max:?}"
+        );
+    }
 }

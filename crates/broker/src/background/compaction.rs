@@ -87,7 +87,7 @@ struct Look {
     any: bool,
     /// More has to be looked up.
     asks: bool,
-    /// A segment could be compacted but for a checkpoint, in a log where that must not wait.
+    /// A segment could be compacted but for a checkpoint, which on a broker with little to do may be far away.
     wants_checkpoint: bool,
     next_at: Option<Timestamp>,
     ratio_max: f64,
@@ -317,7 +317,7 @@ impl Look {
                 ratio: plan.dirty_ratio(),
             });
         }
-        self.wants_checkpoint |= policy.max_lag_ms.is_some() && has_more_sealed(partition, &log);
+        self.wants_checkpoint |= has_more_sealed(partition, &log);
         Ok(())
     }
 }

@@ -41,8 +41,9 @@ use crate::{
 const TOPIC: &str = "__consumer_offsets";
 /// How many partitions it has. Fixed: another number would send groups to other partitions.
 const PARTITIONS: u32 = 16;
-/// Kafka's default for this topic, 100 MiB: small segments are compacted sooner.
-const SEGMENT_BYTES: &str = "104857600";
+/// 16 MiB: only what is behind the segment that is written is compacted, and all of the topic is read at the start.
+/// Kafka's default, 100 MiB, would let 16 busy partitions keep 1.6 GiB of commits that nobody needs.
+const SEGMENT_BYTES: &str = "16777216";
 
 /// Why a group did not do what it was asked for.
 #[derive(Debug, Clone, thiserror::Error)]
