@@ -171,6 +171,10 @@ fn reports_are_compared_and_drawn() {
         .lines()
         .find(|line| line.starts_with("latency_us.p50"));
     assert!(p50.is_some_and(|line| line.ends_with("worse")), "{other}");
+    // What belongs to the warm-up is not counted, whenever it is acknowledged.
+    let warm = ["produce", "-n", "5000", "--warm-up", "200ms", "-o", "json"];
+    let warmed = report(&bench(&settings, &warm).ok());
+    assert_eq!(warmed["records"], 5000, "{warmed}");
     let shown = bench(&settings, &["report", &a]).ok().text();
     assert!(shown.starts_with("throughput"), "{shown}");
     let wrong = bench(&settings, &["compare", &a, "Cargo.toml"]);

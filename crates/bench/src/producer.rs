@@ -263,13 +263,19 @@ impl Tally {
         }
     }
 
-    /// Counts records that arrived or were acknowledged now, unless it is still the warm-up. `due` says when each
-    /// was due; it is empty when their latency is not known.
-    pub(crate) fn count(&mut self, due: &[u64], records: u64, bytes: u64) {
+    /// Counts records that arrived or were acknowledged now, but for those of the warm-up. `due` says when each was
+    /// due; it is empty when that is not known.
+    pub(crate) fn count(&mut self, due: &[u64], mut records: u64, mut bytes: u64) {
         let now = self.clock.now_ns();
         let from = self.watch.measured_from_ns();
-        if now < from {
+        let late = due.iter().filter(|due| **due < from).count() as u64;
+        if now < from || (late > 0 && late >= records) {
             return;
+        }
+        if late > 0 {
+            // The end of the warm-up goes through a batch; its records have about the same size.
+            bytes -= bytes * late / records;
+            records -= late;
         }
         let number = now / 1_000_000_000;
         if number != self.second.number {
