@@ -42,8 +42,11 @@ pub(crate) struct KafkaProducer {
     /// When the run began, in milliseconds since 1970.
     epoch_ms: i64,
     open: HashMap<u32, Open>,
-    /// Partitions with an open batch, in the order in which they were opened.
-    order: VecDeque<u32>,
+    /// Partitions with an open batch and when it was opened, in that order. Entries of batches that have been full
+    /// since are dropped when their turn comes.
+    order: VecDeque<(u32, u64)>,
+    /// Brokers that have no time for a batch that has waited long enough.
+    busy: Vec<i32>,
     links: HashMap<i32, Link>,
     /// Bytes of batches that are full and wait for their turn.
     waiting_bytes: usize,
@@ -151,6 +154,7 @@ impl KafkaProducer {
             epoch_ms: now_ms - since_ms,
             open: HashMap::new(),
             order: VecDeque::new(),
+            busy: Vec::new(),
             links,
             waiting_bytes: 0,
             state,
@@ -263,14 +267,15 @@ impl Outlet for KafkaProducer {
         let open = match self.open.entry(record.partition) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(place) => {
-                self.order.push_back(record.partition);
+                let opened_ns = self.clock.now_ns();
+                self.order.push_back((record.partition, opened_ns));
                 place.insert(Open {
                     builder: BatchBuilder::new(self.codec)
                         .with_capacity(batch_bytes.min(REQUEST_BYTES)),
                     sequence: record.sequence,
                     due: Vec::new(),
                     bytes: 0,
-                    opened_ns: self.clock.now_ns(),
+                    opened_ns,
                 })
             }
         };
@@ -294,25 +299,30 @@ impl Outlet for KafkaProducer {
         }
         // A batch that is not full goes when it has waited long enough and its broker has time for it.
         let mut next = None;
-        for _ in 0..self.order.len() {
-            let Some(partition) = self.order.pop_front() else {
-                break;
-            };
-            let Some(open) = self.open.get(&partition) else {
+        let mut held_back = VecDeque::new();
+        self.busy.clear();
+        while let Some((partition, opened_ns)) = self.order.pop_front() {
+            let open = self.open.get(&partition);
+            if open.is_none_or(|open| open.opened_ns != opened_ns) {
                 continue;
-            };
-            let ends = open.opened_ns.saturating_add(self.linger_ns);
+            }
+            let ends = opened_ns.saturating_add(self.linger_ns);
             if ends > now {
-                self.order.push_front(partition);
+                self.order.push_front((partition, opened_ns));
                 next = Some(ends);
                 break;
             }
-            if has_room[&self.leaders[partition as usize]] {
+            let leader = self.leaders[partition as usize];
+            if has_room[&leader] {
                 self.close(partition)?;
             } else {
-                self.order.push_back(partition);
+                held_back.push_back((partition, opened_ns));
+                self.busy.push(leader);
             }
         }
+        // They stay the oldest.
+        held_back.append(&mut self.order);
+        self.order = held_back;
         for leader in leaders {
             while self.in_flight(leader)? < self.in_flight_max && self.send(leader)? {}
         }
@@ -323,9 +333,10 @@ impl Outlet for KafkaProducer {
         let inner = self.state.lock();
         let is_waiting = |inner: &Inner| {
             let full = self.links.iter().filter(|(_, link)| !link.full.is_empty());
-            let mut has_turn =
-                full.map(|(leader, _)| inner.in_flight.get(leader).map_or(0, VecDeque::len));
-            inner.failed.is_none() && !has_turn.any(|count| count < self.in_flight_max)
+            let wanted = full.map(|(leader, _)| leader).chain(&self.busy);
+            let mut in_flight =
+                wanted.map(|leader| inner.in_flight.get(leader).map_or(0, VecDeque::len));
+            inner.failed.is_none() && !in_flight.any(|count| count < self.in_flight_max)
         };
         let timeout = match until_ns {
             Some(until) => Duration::from_nanos(until.saturating_sub(self.clock.now_ns())),
@@ -341,7 +352,7 @@ impl Outlet for KafkaProducer {
     }
 
     fn finish(mut self: Box<Self>) -> Result<Tally, Error> {
-        let partitions: Vec<u32> = self.order.drain(..).collect();
+        let partitions: Vec<u32> = self.open.keys().copied().collect();
         for partition in partitions {
             self.close(partition)?;
         }
