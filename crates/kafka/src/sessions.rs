@@ -165,7 +165,7 @@ impl Sessions {
         &self,
         request: Request,
         now: Duration,
-        random: u64,
+        random: impl FnOnce() -> u64,
     ) -> Result<Plan, ErrorCode> {
         match request.epoch {
             EPOCH_INITIAL | EPOCH_FINAL => {
@@ -175,7 +175,7 @@ impl Sessions {
                     return Ok(Plan::Full(request.partitions));
                 }
                 drop(cache);
-                Ok(self.open(request, now, random))
+                Ok(self.open(request, now, random()))
             }
             _ => self.next(request, now),
         }
@@ -453,7 +453,7 @@ mod tests {
     /// Opens a session; `None` when there is no room.
     fn open(sessions: &Sessions, at: u64, random: u64) -> Option<Lease> {
         let request = request(0, EPOCH_INITIAL, &[0]);
-        match sessions.begin(request, seconds(at), random) {
+        match sessions.begin(request, seconds(at), || random) {
             Ok(Plan::Session(lease, Answers::All)) => Some(lease),
             Ok(Plan::Full(_)) => None,
             other => panic!("{other:?}"),
@@ -475,11 +475,11 @@ mod tests {
             true
         }));
         assert_eq!(sessions.len(), 2);
-        let gone = sessions.begin(request(first_id, 1, &[]), seconds(120), 0);
+        let gone = sessions.begin(request(first_id, 1, &[]), seconds(120), || 0);
         assert_eq!(gone.unwrap_err(), ErrorCode::FetchSessionIdNotFound);
         assert!(
             sessions
-                .begin(request(second_id, 1, &[]), seconds(120), 0)
+                .begin(request(second_id, 1, &[]), seconds(120), || 0)
                 .is_ok()
         );
     }
@@ -499,7 +499,7 @@ mod tests {
         let sessions = Sessions::new(10, 100);
         let lease = open(&sessions, 0, 10).unwrap();
         let id = lease.id();
-        let last = sessions.begin(request(id, EPOCH_FINAL, &[]), seconds(0), 0);
+        let last = sessions.begin(request(id, EPOCH_FINAL, &[]), seconds(0), || 0);
         assert!(matches!(last, Ok(Plan::Full(_))));
         // Another one gets the same number.
         let other = open(&sessions, 0, 10).unwrap();
@@ -511,14 +511,18 @@ mod tests {
         assert!(sessions.cache.lock().slots[&id].session.is_none());
         other.give_back(seconds(0));
         assert_eq!(sessions.len(), 1);
-        assert!(sessions.begin(request(id, 1, &[]), seconds(0), 0).is_ok());
+        assert!(
+            sessions
+                .begin(request(id, 1, &[]), seconds(0), || 0)
+                .is_ok()
+        );
     }
 
     #[test]
     fn a_lease_that_is_dropped_ends_its_session_and_gives_its_partitions_back() {
         let sessions = Sessions::new(10, 3);
         let many = request(0, EPOCH_INITIAL, &[0, 1, 2]);
-        let Ok(Plan::Session(lease, _)) = sessions.begin(many, seconds(0), 10) else {
+        let Ok(Plan::Session(lease, _)) = sessions.begin(many, seconds(0), || 10) else {
             panic!("there is room")
         };
         assert!(open(&sessions, 0, 20).is_none());
@@ -535,7 +539,7 @@ mod tests {
         lease.session.as_mut().unwrap().next_epoch = i32::MAX;
         lease.give_back(seconds(0));
         for epoch in [i32::MAX, 1, 2] {
-            let next = sessions.begin(request(id, epoch, &[]), seconds(0), 0);
+            let next = sessions.begin(request(id, epoch, &[]), seconds(0), || 0);
             let Ok(Plan::Session(lease, Answers::Changes)) = next else {
                 panic!("{epoch}: {next:?}")
             };

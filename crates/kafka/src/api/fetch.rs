@@ -66,7 +66,7 @@ async fn answer(context: Context, request: FetchRequest) -> Result<Answer, Disco
     let (id, epoch) = (request.session_id, request.epoch);
     let begun = shared
         .sessions
-        .begin(request, machine.clock.elapsed(), machine.entropy.u64());
+        .begin(request, machine.clock.elapsed(), || machine.entropy.u64());
     let mut lease = None;
     let (partitions, results) = match begun {
         Ok(Plan::Full(partitions)) => {

@@ -7,8 +7,10 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
 use sapwood_broker::{Budget, BufferPool, ConnectionBudget, Permit};
 use tokio::{
+    io::AsyncReadExt,
     net::tcp::ReadHalf,
     sync::watch,
     time::{Instant, timeout_at},
@@ -131,13 +133,10 @@ impl<'a> Frames<'a> {
                 },
             }
             self.head.reserve(HEAD_BYTES);
-            match self.stream.try_read_buf(&mut self.head) {
-                Ok(0) => return Err(Disconnect::Closed),
-                Ok(_) => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.head = BytesMut::new();
-                }
-                Err(error) => return Err(error.into()),
+            match now(self.stream.read_buf(&mut self.head))? {
+                Some(0) => return Err(Disconnect::Closed),
+                Some(_) => return Ok(true),
+                None => self.head = BytesMut::new(),
             }
         }
     }
@@ -146,16 +145,15 @@ impl<'a> Frames<'a> {
     async fn read_head(&mut self, bytes: usize, deadline: Instant) -> Result<(), Disconnect> {
         while self.head.len() < bytes {
             self.head.reserve(HEAD_BYTES.max(bytes) - self.head.len());
-            match self.stream.try_read_buf(&mut self.head) {
-                Ok(0) => return Err(Disconnect::ClosedEarly),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            match now(self.stream.read_buf(&mut self.head))? {
+                Some(0) => return Err(Disconnect::ClosedEarly),
+                Some(_) => {}
+                None => {
                     let readable = timeout_at(deadline, self.stream.readable()).await;
                     readable.map_err(|_elapsed| Disconnect::FrameTimeout {
                         bytes: self.head.len(),
                     })??;
                 }
-                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -174,14 +172,13 @@ impl<'a> Frames<'a> {
         let mut check = Instant::now() + CHECK_INTERVAL;
         let mut checked = filled;
         while filled < length {
-            match self.stream.try_read(&mut buffer.bytes_mut()[filled..]) {
-                Ok(0) => return Err(Disconnect::ClosedEarly),
-                Ok(read) => {
+            match now(self.stream.read(&mut buffer.bytes_mut()[filled..]))? {
+                Some(0) => return Err(Disconnect::ClosedEarly),
+                Some(read) => {
                     filled += read;
                     continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+                None => {}
             }
             match timeout_at(check.min(deadline), self.stream.readable()).await {
                 Ok(readable) => readable?,
@@ -198,4 +195,10 @@ impl<'a> Frames<'a> {
         }
         Ok(buffer.freeze())
     }
+}
+
+/// What a read brings that has something to read; `None` when it would wait. Unlike `try_read` it takes
+/// a short read for the news that nothing is left, and saves the call that would say so.
+fn now(read: impl Future<Output = io::Result<usize>>) -> io::Result<Option<usize>> {
+    read.now_or_never().transpose()
 }
