@@ -43,13 +43,12 @@ enum Way {
     },
     Tail {
         kind: TailKind,
-        populate: bool,
     },
 }
 
 const SEGMENT_BYTES: usize = 1 << 30;
 
-const WAYS: [(&str, Way); 12] = [
+const WAYS: [(&str, Way); 11] = [
     ("pwrite", Way::Pwrite),
     (
         "mapped",
@@ -111,21 +110,12 @@ const WAYS: [(&str, Way); 12] = [
         "tail, pwrite",
         Way::Tail {
             kind: TailKind::Pwrite,
-            populate: false,
         },
     ),
     (
         "tail, mapped",
         Way::Tail {
             kind: TailKind::Mmap,
-            populate: false,
-        },
-    ),
-    (
-        "tail, mapped, populated",
-        Way::Tail {
-            kind: TailKind::Mmap,
-            populate: true,
         },
     ),
 ];
@@ -223,16 +213,13 @@ fn measure(way: Way, path: &Path, size: usize, chunk: &[u8]) -> Outcome<Cost> {
             };
             mapping.measure(&fresh(path, 0)?, size, chunk)?
         }
-        Way::Tail { kind, populate } => {
+        Way::Tail { kind } => {
             let file = RealDisk.open(path, OpenMode::CreateNew)?;
             file.allocate(0..size as u64)?;
             let (mut writer, _reader) = file.tail(kind, size as u64, 0)?;
             timed(|| {
                 for position in (0..size).step_by(chunk.len()) {
                     let start = position as u64;
-                    if populate && position.is_multiple_of(POPULATE_BYTES) {
-                        writer.populate(start..start + POPULATE_BYTES as u64);
-                    }
                     // As a batch is written: all but the length word, then the word.
                     writer.write(start, &[&chunk[..8], &[0; 4], &chunk[12..]])?;
                     let word = [chunk[8], chunk[9], chunk[10], chunk[11]];

@@ -26,24 +26,21 @@ use std::sync::{Arc, Weak};
 use std::sync::{Once, OnceLock};
 
 use bytes::Bytes;
-use memmap2::{Advice, MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::io::tail::{bytes_of, check_publish, check_read, check_write};
-use crate::io::{TailReader, TailWriter, write_all_vectored};
+use crate::io::{TailReader, TailWriter, write_in_pieces};
 
-/// Smaller mappings are better off without the advice. Appends of 64 KiB into fresh files cost, in CPU
-/// seconds a gigabyte, with and without it: 2.0 and 1.3 at 1 MiB, 0.18 and 1.3 at 4 MiB, 0.24 and 0.46
-/// at 64 MiB (`examples/append_limits.rs`; ext4, Linux 6.18). Populating changes nothing beyond that.
-const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
-
-/// The beginning of a file grows in small steps, for which the page cache makes single pages, and a store
-/// faults at each of them: there a longer batch goes in by a positional write. It costs 0.2 CPU seconds a
-/// gigabyte instead of 1.3 (see above), and a partition that is slow to grow shares in it.
-const WRITTEN_BELOW: u64 = 2 * 1024 * 1024;
-/// Shorter batches are stored there too: they touch about as many new pages as a call is worth.
-const WRITTEN_BYTES_MIN: usize = 8 * 1024;
+/// Longer batches go in by positional writes, which make the pages of the page cache that they need at
+/// once, and in pieces (see [`write_in_pieces`]); shorter ones, which seldom need a new page, are stored.
+/// Whatever asks for large pages ahead is left alone: `MADV_HUGEPAGE` and `MADV_POPULATE_WRITE` stop an
+/// append for the time in which the kernel, or the host of a virtual machine, finds and clears 2 MiB: up
+/// to 30 ms where a page of 4 KiB takes 12 us. Appends of 64 KiB into fresh files, CPU seconds a gigabyte
+/// (medians, ext4 on a host that takes back freed memory): 2.0 with huge pages, 0.7 populated, 0.3
+/// written.
+const WRITTEN_BYTES_MIN: usize = 1024;
 
 /// Maps `capacity` bytes of the file and makes its writer and reader.
 pub(crate) fn tail(
@@ -83,10 +80,6 @@ impl Mapping {
         let size = usize::try_from(capacity.max(1)).map_err(|_| io::ErrorKind::OutOfMemory)?;
         let slot = Slot::take()?;
         let map = MmapOptions::new().len(size).map_raw(file)?;
-        if size >= HUGE_PAGE_BYTES {
-            // Without huge pages everything works, only slower.
-            let _ = map.advise(Advice::HugePage);
-        }
         slot.fill(map.as_ptr() as usize, size);
         Ok(Mapping { map, slot })
     }
@@ -178,13 +171,13 @@ impl TailWriter for MappedWriter {
         check_write(position, bytes, self.published, self.capacity)?;
         let mapping = &self.shared.mapping;
         mapping.check_poison()?;
-        if position < WRITTEN_BELOW && bytes >= WRITTEN_BYTES_MIN {
+        if bytes >= WRITTEN_BYTES_MIN {
             // A file that was cut would grow again, with a hole where batches were.
             if self.file.metadata()?.len() < position + bytes as u64 {
                 mapping.slot.poison();
                 return mapping.check_poison();
             }
-            return write_all_vectored(&self.file, parts, position);
+            return write_in_pieces(&self.file, parts, position);
         }
         let mut position = position as usize;
         for part in parts {
@@ -215,21 +208,6 @@ impl TailWriter for MappedWriter {
         self.published = end;
         self.shared.end.store(end, Ordering::Release);
         Ok(())
-    }
-
-    fn populate(&mut self, range: Range<u64>) {
-        let page = page_size() as u64;
-        let from = range.start.max(self.published) / page * page;
-        let upto = range.end.min(self.capacity);
-        if from >= upto {
-            return;
-        }
-        let mapping = &self.shared.mapping;
-        // It brings pages in and makes them writable; a hole is an error of the call, not a signal.
-        let length = (upto - from) as usize;
-        let _ = mapping
-            .map
-            .advise_range(Advice::PopulateWrite, from as usize, length);
     }
 }
 

@@ -188,7 +188,6 @@ fn published_bytes_are_in_the_file_and_unpublished_ones_are_not_readable() {
         let file = scratch.file("file");
         file.allocate(0..8192).unwrap();
         let (mut writer, reader) = file.tail(kind, 1 << 20, 0).unwrap();
-        writer.populate(0..8192);
         writer.write(0, &[b"head"]).unwrap();
         writer.write(8, &[b"body"]).unwrap();
         assert_eq!(reader.end(), 0);
@@ -201,6 +200,47 @@ fn published_bytes_are_in_the_file_and_unpublished_ones_are_not_readable() {
         file.read_at(&mut content, 0).unwrap();
         assert_eq!(&content, b"headWORDbody");
         file.sync_data().unwrap();
+    }
+}
+
+#[test]
+fn long_and_short_writes_at_any_place_arrive_whole() {
+    for kind in KINDS {
+        let scratch = Scratch::new();
+        let file = scratch.file("file");
+        file.allocate(0..4 << 20).unwrap();
+        let (mut writer, reader) = file.tail(kind, 4 << 20, 0).unwrap();
+        let mut expected = Vec::new();
+        let piece = 64 << 10;
+        for bytes in [
+            12,
+            1023,
+            1024,
+            piece - 1,
+            piece,
+            piece + 1,
+            13,
+            3 * piece + 7,
+            1 << 20,
+        ] {
+            let start = expected.len();
+            let batch: Vec<u8> = (0..bytes).map(|at| (start + at / 3) as u8).collect();
+            let (head, body) = batch.split_at(9);
+            writer.write(start as u64, &[head, &[], body]).unwrap();
+            expected.extend_from_slice(&batch);
+            let word = [1, 2, 3, start as u8];
+            expected[start + 8..start + 12].copy_from_slice(&word);
+            let end = expected.len() as u64;
+            writer.publish(start as u64 + 8, word, end).unwrap();
+        }
+        let end = expected.len() as u64;
+        assert!(
+            reader.bytes(0..end).unwrap().as_ref() == expected,
+            "{kind:?}"
+        );
+        let mut content = vec![0; expected.len()];
+        file.read_at(&mut content, 0).unwrap();
+        assert!(content == expected, "{kind:?}: the file");
     }
 }
 

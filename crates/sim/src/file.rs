@@ -196,8 +196,6 @@ impl TailWriter for SimWriter {
         self.end.store(end, Ordering::Release);
         Ok(())
     }
-
-    fn populate(&mut self, _range: Range<u64>) {}
 }
 
 #[derive(Debug)]

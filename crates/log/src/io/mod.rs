@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sapwood_model::Timestamp;
 
-pub(crate) use real::write_all_vectored;
+pub(crate) use real::write_in_pieces;
 pub use real::{RealClock, RealDisk, RealEntropy};
 
 /// Whether an error is about one place on the device, so that only the partition that lies there is
@@ -31,6 +31,13 @@ pub(crate) fn is_of_the_device(error: &io::Error) -> bool {
         || error
             .raw_os_error()
             .is_some_and(|code| codes.contains(&Errno::from_raw_os_error(code)))
+}
+
+/// Whether the process or the machine has no file descriptor left: nothing was done, and it may pass.
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// What a caller wants to do with a file.
@@ -293,10 +300,6 @@ pub trait TailWriter: Send + Debug {
     /// As [`TailWriter::write`]; also `InvalidInput` if `end` does not lie behind the word or lies
     /// above the capacity. Nothing is published then.
     fn publish(&mut self, word_position: u64, word: [u8; 4], end: u64) -> io::Result<()>;
-
-    /// Advice: makes the pages of an allocated range ready for stores, so that these do not fault.
-    /// Does nothing for a range that is below the published end or for a tail that is not mapped.
-    fn populate(&mut self, range: Range<u64>);
 }
 
 /// What readers of an active segment share.

@@ -251,6 +251,33 @@ pub(super) fn read_at(file: &fs::File, buf: &mut [u8], position: u64) -> io::Res
     Ok(done)
 }
 
+/// What is appended goes into the page cache in pieces of this, and at its multiples: for a longer write
+/// the kernel takes longer runs of memory, which are the last to be free and to be backed by the host.
+const PIECE_BYTES: u64 = 64 << 10;
+
+/// Writes the parts one behind the other, so that the page cache grows in small steps.
+pub(crate) fn write_in_pieces(
+    file: &fs::File,
+    parts: &[&[u8]],
+    mut position: u64,
+) -> io::Result<()> {
+    if super::tail::bytes_of(parts) as u64 <= PIECE_BYTES {
+        return write_all_vectored(file, parts, position);
+    }
+    for part in parts {
+        let mut rest = *part;
+        while !rest.is_empty() {
+            let room = PIECE_BYTES - position % PIECE_BYTES;
+            // Fits: it is at most the length of a slice.
+            let (piece, behind) = rest.split_at((rest.len() as u64).min(room) as usize);
+            write_all_vectored(file, &[piece], position)?;
+            position = position_after(position, piece.len())?;
+            rest = behind;
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn write_all_vectored(
     file: &fs::File,
     bufs: &[&[u8]],

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::real::{read_at, write_all_vectored};
+use super::real::{read_at, write_all_vectored, write_in_pieces};
 use super::{TailReader, TailWriter};
 
 /// The rules for positions in a tail, in one place for every implementation.
@@ -128,7 +128,7 @@ impl PwriteWriter {
 impl TailWriter for PwriteWriter {
     fn write(&mut self, position: u64, parts: &[&[u8]]) -> io::Result<()> {
         check_write(position, bytes_of(parts), self.published, self.capacity)?;
-        write_all_vectored(&self.shared.file, parts, position)
+        write_in_pieces(&self.shared.file, parts, position)
     }
 
     fn publish(&mut self, word_position: u64, word: [u8; 4], end: u64) -> io::Result<()> {
@@ -138,8 +138,6 @@ impl TailWriter for PwriteWriter {
         self.shared.end.store(end, Ordering::Release);
         Ok(())
     }
-
-    fn populate(&mut self, _range: Range<u64>) {}
 }
 
 #[derive(Debug)]

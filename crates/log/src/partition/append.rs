@@ -331,7 +331,7 @@ impl Partition {
         news: &mut News,
     ) -> Result<(), AppendError> {
         let bytes = batch.size_bytes() as u64;
-        let position = writer.active.append(header, batch, now).map_err(|error| {
+        let position = writer.active.append(header, batch).map_err(|error| {
             let path = self.segment_path(writer.active.base_offset());
             AppendError::Offline {
                 reason: self.fail("write", &path, error),

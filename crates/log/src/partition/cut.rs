@@ -75,9 +75,14 @@ impl Cut {
     }
 
     /// The files to sync before the checkpoint that holds this cut is written. They stay open until
-    /// the cut is dropped.
+    /// then: closing one would lose the failure of a write.
     pub(crate) fn files(&self) -> &[Arc<dyn File>] {
         &self.files
+    }
+
+    /// They are synced.
+    pub(crate) fn close_files(&mut self) {
+        self.files = Vec::new();
     }
 }
 

@@ -14,18 +14,13 @@ use crate::{
 
 /// The first allocation of a segment.
 const ALLOCATION_BYTES_MIN: u64 = 64 << 10;
-/// Pages are made ready for stores in steps of this.
-const POPULATE_BYTES: u64 = 2 << 20;
-/// A partition that took longer for such a step is too slow to need the next one ahead.
-const POPULATE_WITHIN_MS: i64 = 1000;
 /// Write-out is started for whole steps of this: the largest folio of the page cache. Starting it for a
 /// part of one makes the kernel write-protect and write the whole folio, again and again.
 const WRITE_OUT_BYTES: u64 = 2 << 20;
 /// Steps are gathered for this long: each start costs a wake-up, and what the disk takes meanwhile slows
 /// the stores down. Often enough for a checkpoint to find little to sync.
 const WRITE_OUT_INTERVAL_MS: i64 = 100;
-/// Each allocation makes the blocks so many times as many: the page cache takes a file in large pieces
-/// only where the file is long, so a fast writer leaves the short ones behind quickly, and a slow one has
+/// Each allocation makes the blocks so many times as many: a fast writer has few of them, and a slow one
 /// no more than this times what it wrote.
 const ALLOCATION_FACTOR: u64 = 8;
 /// Until they grow by this.
@@ -155,9 +150,6 @@ struct OpenTail {
     /// Below it write-out was started.
     written_out: u64,
     written_out_at: Timestamp,
-    /// Where it is decided next whether pages are populated, and when it was decided last.
-    populate_at: u64,
-    populated_last: Timestamp,
 }
 
 impl ActiveSegment {
@@ -262,8 +254,6 @@ impl ActiveSegment {
             capacity,
             written_out,
             written_out_at: self.opened_at,
-            populate_at: (self.position / POPULATE_BYTES + 1) * POPULATE_BYTES,
-            populated_last: self.opened_at,
         });
     }
 
@@ -361,12 +351,7 @@ impl ActiveSegment {
     ///
     /// # Panics
     /// Without room for it.
-    pub(crate) fn append(
-        &mut self,
-        header: &Header,
-        batch: &Batch,
-        now: Timestamp,
-    ) -> io::Result<u64> {
+    pub(crate) fn append(&mut self, header: &Header, batch: &Batch) -> io::Result<u64> {
         assert_eq!(
             self.room(batch.size_bytes() as u64),
             Room::Enough,
@@ -374,9 +359,6 @@ impl ActiveSegment {
         );
         let open = self.open.as_mut().expect("a segment with room is open");
         let start = self.position;
-        if start + batch.size_bytes() as u64 > open.populate_at {
-            open.populate(start, now);
-        }
         let mut head = *header.as_bytes();
         let length_word: [u8; 4] = head[LENGTH_POSITION..LENGTH_POSITION + 4]
             .try_into()
@@ -409,20 +391,6 @@ impl ActiveSegment {
             open.written_out = open.written_out.max(range.end);
             open.written_out_at = now;
         }
-    }
-}
-
-impl OpenTail {
-    /// Makes the pages of the next step ready in one call: cheaper than a fault for each of them. A
-    /// partition that is slow, or idle, would only dirty pages that it may never fill.
-    fn populate(&mut self, position: u64, now: Timestamp) {
-        let upto = (self.populate_at + POPULATE_BYTES).min(self.allocated);
-        let took_ms = now.0.saturating_sub(self.populated_last.0);
-        if (0..POPULATE_WITHIN_MS).contains(&took_ms) {
-            self.writer.populate(position..upto);
-        }
-        self.populate_at = upto.max(position);
-        self.populated_last = now;
     }
 }
 

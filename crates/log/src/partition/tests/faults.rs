@@ -30,8 +30,6 @@ pub(super) struct Faults {
     pub(super) cold: AtomicBool,
     /// What was stored into tails, in order: position and bytes.
     pub(super) stores: parking_lot::Mutex<Vec<(u64, Vec<u8>)>>,
-    /// Bytes of tails that were populated.
-    pub(super) populated_bytes: AtomicU64,
 }
 
 /// The environment with a disk that obeys the faults.
@@ -46,7 +44,6 @@ pub(super) fn faulty(environment: Environment) -> (Environment, Arc<Faults>) {
         read: AtomicBool::default(),
         cold: AtomicBool::default(),
         stores: parking_lot::Mutex::default(),
-        populated_bytes: AtomicU64::default(),
     });
     let disk = FaultyDisk {
         disk: environment.disk,
@@ -201,11 +198,5 @@ impl TailWriter for FaultyWriter {
             .lock()
             .push((word_position, word.to_vec()));
         self.writer.publish(word_position, word, end)
-    }
-    fn populate(&mut self, range: Range<u64>) {
-        self.faults
-            .populated_bytes
-            .fetch_add(range.end - range.start, Relaxed);
-        self.writer.populate(range);
     }
 }

@@ -52,31 +52,6 @@ fn the_length_word_is_stored_last_and_nothing_of_it_before() {
 }
 
 #[test]
-fn pages_are_populated_for_quick_writers_only() {
-    for (pause_ms, populated) in [(1, true), (2000, false)] {
-        let fixture = Fixture::os(1 << 30);
-        for n in 0..80 {
-            let now = Timestamp(NOW.0 + n * pause_ms);
-            fixture
-                .partition
-                .append(&batch(100_000), AppendOptions::default(), now)
-                .unwrap();
-            fixture.maintain();
-        }
-        let bytes = fixture.faults.populated_bytes.load(Relaxed);
-        assert_eq!(
-            bytes > 0,
-            populated,
-            "{bytes} bytes at a pause of {pause_ms} ms"
-        );
-        let allocated = std::fs::metadata(fixture.path("00000000000000000000.log"))
-            .unwrap()
-            .len();
-        assert!(bytes <= allocated);
-    }
-}
-
-#[test]
 fn write_out_is_gathered_for_a_fast_writer_and_prompt_for_a_slow_one() {
     // 40 MB: no start yet, one every 100 ms, or one for each step of 2 MiB.
     for (pause_ms, write_outs) in [(1, 0), (20, 7), (100, 19)] {
