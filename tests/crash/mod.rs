@@ -1,5 +1,6 @@
 //! Brokers that are killed, lose power, or run out of disk.
 
+mod descriptors;
 mod disk_full;
 mod durability;
 mod flights;

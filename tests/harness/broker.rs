@@ -158,6 +158,12 @@ impl Broker {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> Pid {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        pid.expect("a process id")
+    }
+
     /// Its health and its metrics.
     ///
     /// # Panics
@@ -203,8 +209,7 @@ impl Broker {
     /// # Panics
     /// When it hangs or does not end with code 0.
     pub(crate) fn stop(mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a process id"), Signal::TERM).expect("the process is ours");
+        kill_process(self.pid(), Signal::TERM).expect("the process is ours");
         let status = self.wait(STOP_TIMEOUT);
         assert!(status.success(), "the broker ended with {status}");
     }

@@ -12,8 +12,8 @@ use sapwood_model::Code;
 const DESCRIPTORS_RESERVED: u64 = 128;
 /// Below this there is no room to serve anything.
 const DESCRIPTORS_MIN: u64 = 256;
-/// Descriptors of a partition that is written to: segment, its next one, offset and time index.
-const DESCRIPTORS_PER_PARTITION: u64 = 4;
+/// Descriptors of a partition that is written to: segment, and its next one.
+const DESCRIPTORS_PER_PARTITION: u64 = 2;
 /// Mappings of a partition that is written to: the active segment, and one that a reader still has.
 const MAPPINGS_PER_PARTITION: u64 = 2;
 /// Mappings of code, stacks and heaps.
@@ -102,9 +102,9 @@ fn share_out(descriptors: u64, mappings: u64, connections: u64) -> Result<Allowa
     let free = descriptors - DESCRIPTORS_RESERVED;
     let connections = connections.min(free / 2);
     let files = free - connections;
-    // A quarter is enough for the files that readers go back to.
+    // A quarter is enough for the files that readers go back to; a checkpoint opens as many.
     let open_files = (files / 4).min(8192);
-    let by_descriptors = (files - open_files) / DESCRIPTORS_PER_PARTITION;
+    let by_descriptors = (files - 2 * open_files) / DESCRIPTORS_PER_PARTITION;
     let by_mappings = mappings.saturating_sub(MAPPINGS_RESERVED) / MAPPINGS_PER_PARTITION;
     Ok(Allowance {
         descriptors,
@@ -157,7 +157,8 @@ mod tests {
             (tight.connections, tight.open_files),
             (1000, (4096 - 128 - 1000) / 4)
         );
-        assert_eq!(tight.partitions, (4096 - 128 - 1000 - tight.open_files) / 4);
+        let left = 4096 - 128 - 1000 - 2 * tight.open_files;
+        assert_eq!(tight.partitions, left / 2);
     }
 
     #[test]
@@ -173,7 +174,8 @@ mod tests {
             for connections in [1, 100, 1_000_000] {
                 let given = share_out(descriptors, 65_530, connections).expect("is enough");
                 let partitions = given.partitions * DESCRIPTORS_PER_PARTITION;
-                let sum = DESCRIPTORS_RESERVED + given.connections + given.open_files + partitions;
+                let files = 2 * given.open_files + partitions;
+                let sum = DESCRIPTORS_RESERVED + given.connections + files;
                 assert!(sum <= descriptors && given.connections > 0, "{given:?}");
             }
         }

@@ -13,7 +13,7 @@ use super::{Cut, OfflineReason, Partition, Upkeep, Waiting};
 use crate::{
     durability::Space,
     index::IndexCounts,
-    io::{File, OpenMode},
+    io::{File, OpenMode, lacks_descriptors},
     names,
     segment::{Prepared, Segment},
 };
@@ -27,7 +27,7 @@ pub(crate) struct FolderVersion(u64);
 
 /// Why a rolled segment is not sealed.
 enum SealError {
-    /// The disk is full: later.
+    /// The disk is full, or no descriptor is left: later.
     NoSpace(io::Error),
     Offline(Arc<OfflineReason>),
 }
@@ -297,7 +297,9 @@ impl Partition {
         self.names_have_changed();
         match written {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error)
+                if error.kind() == io::ErrorKind::StorageFull || lacks_descriptors(&error) =>
+            {
                 return Err(SealError::NoSpace(error));
             }
             Err(error) => return Err(offline("write the index of", error)),

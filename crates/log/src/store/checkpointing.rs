@@ -16,7 +16,7 @@ use super::{ASIDE, CHECKPOINT, Inner, JOURNAL, StoreError, TOPICS, aside};
 use crate::{
     checkpoint::{Checkpoint, PartitionCheckpoint, PartitionKey},
     framed,
-    io::File,
+    io::{File, lacks_descriptors},
     journal,
     partition::{Cut, OfflineReason, Partition, PartitionState},
 };
@@ -86,8 +86,7 @@ impl Inner {
             generation,
             ..Checkpoint::default()
         };
-        let mut cuts = self.cut_all(scope, &last, &mut next)?;
-        self.sync_all(&mut cuts)?;
+        let cuts = self.cut_and_sync(scope, &last, &mut next)?;
         for cutting in cuts.iter().filter(|cutting| !cutting.failed) {
             next.partitions
                 .insert(cutting.key, self.entry(&cutting.cut));
@@ -115,12 +114,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Cuts the partitions that changed and carries the others' entries over.
+    /// Cuts the partitions that changed, syncs them, and carries the others' entries over. Not more files
+    /// are open at a time than for readers: a checkpoint of very many partitions syncs them in groups.
     ///
     /// # Errors
-    /// [`StoreError::NoSpace`] when the disk is full, the ballast included: that is no partition's
-    /// fault, and there is no checkpoint until space returns.
-    fn cut_all(
+    /// [`StoreError::NoSpace`] when the disk is full, the ballast included, and
+    /// [`StoreError::NoDescriptors`]: these are no partition's fault, and there is no checkpoint until
+    /// they pass.
+    fn cut_and_sync(
         &self,
         scope: Scope,
         last: &Checkpoint,
@@ -138,8 +139,13 @@ impl Inner {
             Scope::Dirty | Scope::All => BTreeMap::new(),
             Scope::Closing(cuts) => cuts,
         };
-        let mut cuts = Vec::new();
+        let mut cuts: Vec<Cutting> = Vec::new();
+        let (mut synced, mut files) = (0, 0);
         for (key, partition) in partitions {
+            if files >= self.options.open_files_max.max(1) {
+                self.sync_all(&mut cuts[synced..])?;
+                (synced, files) = (cuts.len(), 0);
+            }
             let before = last.partitions.get(&key);
             let online = !is_offline(&partition);
             let closed = closing.remove(&key);
@@ -159,12 +165,16 @@ impl Inner {
             if let Err(error) = written
                 && self.holds(&partition)
             {
+                let path = partition.folder();
                 if error.kind() == io::ErrorKind::StorageFull {
-                    let path = partition.folder();
                     return Err(StoreError::NoSpace { path });
+                }
+                if lacks_descriptors(&error) {
+                    return Err(StoreError::NoDescriptors { path });
                 }
                 self.take_offline(&partition, "write the indexes of", error);
             }
+            files += cut.files().len();
             cuts.push(Cutting {
                 key,
                 partition,
@@ -172,12 +182,20 @@ impl Inner {
                 failed,
             });
         }
+        self.sync_all(&mut cuts[synced..])?;
         Ok(cuts)
     }
 
-    /// Syncs segments, indexes, the folders' names and the data directory. A partition whose files
-    /// cannot be synced goes offline; the others go on.
+    /// Syncs segments, indexes, the folders' names and the data directory, and closes the files. A
+    /// partition whose files cannot be synced goes offline; the others go on.
     fn sync_all(&self, cuts: &mut [Cutting]) -> Result<(), StoreError> {
+        self.sync_open(cuts)?;
+        cuts.iter_mut()
+            .for_each(|cutting| cutting.cut.close_files());
+        Ok(())
+    }
+
+    fn sync_open(&self, cuts: &mut [Cutting]) -> Result<(), StoreError> {
         let files: usize = cuts.iter().map(|cutting| cutting.cut.files().len()).sum();
         let disk = self.disk();
         let root = self.dir.path();

@@ -204,6 +204,7 @@ impl Inner {
         };
         let round = std::mem::take(&mut writer.stalled);
         let half_full = written.turned && writer.journal.is_half_full();
+        let wants_prewrite = written.turned || writer.journal.is_prewrite_due();
         drop(writer);
         self.metrics.journal_rounds.add(1);
         self.metrics.journal_bytes.add(written.bytes);
@@ -221,7 +222,7 @@ impl Inner {
         if half_full {
             self.work.want_checkpoint();
         }
-        if written.turned {
+        if wants_prewrite {
             self.work.want_prewrite();
         }
         JournalStep::Synced

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     checkpoint::{Checkpoint, PartitionKey},
     durability::{Durability, Retired, Space},
-    io::{Clock, Disk, TailKind},
+    io::{Clock, Disk, TailKind, lacks_descriptors},
     metrics::StoreMetrics,
     partition::{OfflineReason, Partition, PartitionParts},
     recovery::Recovered,
@@ -194,6 +194,11 @@ impl Inner {
                 path: path.to_owned(),
             };
         }
+        if lacks_descriptors(&error) {
+            return StoreError::NoDescriptors {
+                path: path.to_owned(),
+            };
+        }
         let reason = self.fail(&format!(
             "could not {operation} {}: {error}",
             path.display()
@@ -248,10 +253,11 @@ impl Inner {
                 if let Err(error) = &done {
                     info!(%error, "a journal file could not be written ahead");
                 }
-                self.writer
-                    .lock()
-                    .journal
-                    .end_prewrite(&prewrite, done.is_ok());
+                let mut writer = self.writer.lock();
+                writer.journal.end_prewrite(&prewrite, done.is_ok());
+                drop(writer);
+                // Partitions that wait come first.
+                self.work.want_prewrite();
             }
             Task::RestoreBallast => drop(self.ballast.restore()),
         }

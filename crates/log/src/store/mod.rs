@@ -10,6 +10,7 @@ mod ballast;
 mod checkpointing;
 mod commit;
 mod data_dir;
+mod error;
 mod inner;
 mod options;
 mod removal;
@@ -19,7 +20,6 @@ mod work;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
-    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -28,7 +28,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use sapwood_model::{Code, Durability, LeaderEpoch, PartitionId, TopicId, TopicName};
+use sapwood_model::{Durability, LeaderEpoch, PartitionId, TopicId, TopicName};
 use tracing::{error, info};
 
 use checkpointing::Scope;
@@ -39,6 +39,7 @@ pub(crate) use data_dir::{
     ASIDE, BALLAST, CATALOG, CHECKPOINT, CLEAN, JOURNAL, QUARANTINE, TOPICS, read_meta,
 };
 pub use data_dir::{DataDir, FORMAT_VERSION, LOCK_FILE, OpenError};
+pub use error::StoreError;
 use inner::Inner;
 pub use options::StoreOptions;
 use removal::Removals;
@@ -49,9 +50,7 @@ use crate::{
     epochs::EpochList,
     journal::Journal,
     metrics::StoreMetrics,
-    partition::{
-        OfflineReason, Partition, PartitionParts, PartitionSpec, PartitionState, SegmentParts,
-    },
+    partition::{Partition, PartitionParts, PartitionSpec, PartitionState, SegmentParts},
     producers::ProducerTable,
     recovery::{self, RecoveryReport, marker},
     segment::OpenFiles,
@@ -78,42 +77,6 @@ pub struct Progress {
     pub done: AtomicU64,
     /// Bytes of batches replayed from the journal.
     pub bytes: AtomicU64,
-}
-
-/// Why a store could not do what it was asked for.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum StoreError {
-    /// The data directory takes nothing any more, until it is opened again.
-    #[error("the data directory is read-only: {reason}")]
-    ReadOnly {
-        /// The first failure.
-        reason: Arc<str>,
-    },
-    /// The disk is full, the ballast included. Nothing was changed.
-    #[error("no space left to write {}", path.display())]
-    NoSpace {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The partition is offline, and what is in it cannot be made as durable as was asked for.
-    #[error("partition {partition} is offline: {reason}")]
-    Offline {
-        /// The partition.
-        partition: PartitionId,
-        /// The first thing that went wrong.
-        reason: Arc<OfflineReason>,
-    },
-}
-
-impl StoreError {
-    /// The stable code.
-    pub fn code(&self) -> Code {
-        match self {
-            Self::ReadOnly { .. } => Code::ReadOnly,
-            Self::NoSpace { .. } => Code::StorageFull,
-            Self::Offline { .. } => Code::PartitionOffline,
-        }
-    }
 }
 
 /// One data directory, open. Dropping it without [`Store::close`] is like a killed process: the next

@@ -367,6 +367,8 @@ impl PartitionModel {
 pub(crate) struct Shape {
     pub(crate) segment_bytes: u64,
     pub(crate) journal_files: u32,
+    /// A checkpoint of more files syncs them in groups.
+    pub(crate) open_files_max: usize,
     /// For each of the topics that a workload starts with.
     pub(crate) partitions: [u32; 3],
 }
@@ -376,6 +378,7 @@ impl Default for Shape {
         Shape {
             segment_bytes: 6 * 1024,
             journal_files: 3,
+            open_files_max: 1024,
             partitions: [2, 2, 1],
         }
     }
@@ -394,6 +397,7 @@ impl Shape {
         Shape {
             segment_bytes: [6, 3, 20][(seed / 2 % 3) as usize] * 1024,
             journal_files: 2 + (seed % 2) as u32,
+            open_files_max: [1024, 1, 4][(seed % 3) as usize],
             partitions,
         }
     }

@@ -141,6 +141,7 @@ impl World {
             ballast_bytes: 16 * 1024,
             journal_file_bytes: 64 * 1024,
             journal_files: self.model.shape.journal_files,
+            open_files_max: self.model.shape.open_files_max,
             removal_step_bytes: 1000,
             boot_id: self.machine.disk.boot_id(),
             ..StoreOptions::default()
