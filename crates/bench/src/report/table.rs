@@ -85,6 +85,13 @@ pub(super) fn rows(report: &Report) -> Vec<(&'static str, String)> {
             ),
         ),
     });
+    if report.records > 0 && report.corrupt == Some(report.records) {
+        rows.push((
+            "",
+            "all corrupt: made with --no-check, or not by `sapwood bench`? consume with --no-check"
+                .to_owned(),
+        ));
+    }
     for (error, records) in &report.error_kinds {
         rows.push(("", format!("{records} x {error}")));
     }
