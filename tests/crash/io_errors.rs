@@ -263,6 +263,22 @@ async fn a_failed_sync_of_a_folder_at_a_roll_makes_the_directory_read_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_no_descriptor_is_left_to_sync_is_synced_when_there_is_one() {
+    let Some(mut scene) = Scene::start().await else {
+        return;
+    };
+    scene.faults.set(&["open topics/synced-0 EMFILE count=5"]);
+    let admin = scene.admin();
+    scene.synced.fill(&admin, 200, LARGE).await;
+    scene.cached.fill(&admin, 2, BYTES).await;
+    assert_eq!(scene.faults.failed().len(), 5);
+    assert_eq!(scene.broker.http().readyz().0, 200);
+    let log = scene.broker.log();
+    assert!(log.contains("waiting to sync a folder"), "{log}");
+    scene.restart().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_rename_at_a_roll_takes_its_partition_offline() {
     let Some(mut scene) = Scene::start().await else {
         return;

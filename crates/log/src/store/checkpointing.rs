@@ -6,6 +6,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -24,6 +25,8 @@ use crate::{
 /// Above this many dirty files, one sync of the file system is cheaper than one of each file
 /// (1,000 files: 42 ms against 280 ms on ext4).
 const SINGLE_SYNCS_MAX: usize = 64;
+/// How long to wait for a file descriptor before trying again.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(50);
 
 /// A file that must be synced before the checkpoint that relies on it.
 #[derive(Debug, Clone)]
@@ -266,19 +269,34 @@ impl Inner {
     }
 
     /// Syncs a folder. A failure makes the data directory read-only if it `matters`, also one for want
-    /// of space: what was not written is not tried again.
+    /// of space: what was not written is not tried again. Where no file descriptor is left to open the
+    /// folder with, nothing was tried: this waits for one, as long as the store is not stopped.
     fn sync_folder(&self, folder: &Path, matters: impl Fn() -> bool) -> Result<(), StoreError> {
-        let turn = self.folder_syncs.lock();
-        self.refuse_if_read_only()?;
-        let failure = match self.disk().sync_dir(folder) {
-            Err(error) if matters() => {
-                self.mark_failed(&format!("could not sync {}: {error}", folder.display()))
+        let mut has_waited = false;
+        loop {
+            let turn = self.folder_syncs.lock();
+            self.refuse_if_read_only()?;
+            let error = match self.disk().sync_dir(folder) {
+                Err(error) if matters() => error,
+                Ok(()) | Err(_) => return Ok(()),
+            };
+            if !lacks_descriptors(&error) {
+                let failure =
+                    self.mark_failed(&format!("could not sync {}: {error}", folder.display()));
+                drop(turn);
+                self.tell_failed(&failure);
+                return self.refuse_if_read_only();
             }
-            Ok(()) | Err(_) => return Ok(()),
-        };
-        drop(turn);
-        self.tell_failed(&failure);
-        self.refuse_if_read_only()
+            drop(turn);
+            if self.work.is_stopped() {
+                let path = folder.to_owned();
+                return Err(StoreError::NoDescriptors { path });
+            }
+            if !std::mem::replace(&mut has_waited, true) {
+                warn!(folder = %folder.display(), %error, "waiting to sync a folder");
+            }
+            thread::sleep(DESCRIPTOR_PAUSE);
+        }
     }
 
     /// Whether the partition was not deleted.

@@ -340,8 +340,10 @@ impl Durability for Inner {
 
     fn sync_folder(&self, partition: &Partition) -> Result<(), Arc<str>> {
         let synced = self.sync_removal(partition);
-        let reason = || self.failed.get().map_or_else(|| "".into(), Arc::clone);
-        synced.map_err(|_| reason())
+        synced.map_err(|error| match self.failed.get() {
+            Some(reason) => Arc::clone(reason),
+            None => error.to_string().into(),
+        })
     }
 
     fn metrics(&self) -> &StoreMetrics {
