@@ -42,11 +42,8 @@ pub(crate) struct KafkaProducer {
     /// When the run began, in milliseconds since 1970.
     epoch_ms: i64,
     open: HashMap<u32, Open>,
-    /// Partitions with an open batch and when it was opened, in that order. Entries of batches that have been full
-    /// since are dropped when their turn comes.
-    order: VecDeque<(u32, u64)>,
-    /// Brokers that have no time for a batch that has waited long enough.
-    busy: Vec<i32>,
+    /// How large the last batch became.
+    usual_bytes: usize,
     links: HashMap<i32, Link>,
     /// Bytes of batches that are full and wait for their turn.
     waiting_bytes: usize,
@@ -80,6 +77,11 @@ struct Batch {
 struct Link {
     connection: Connection,
     version: i16,
+    /// Partitions with an open batch and when it was opened, in that order. Entries of batches that have been full
+    /// since are dropped when their turn comes.
+    order: VecDeque<(u32, u64)>,
+    /// The broker has no time for a batch that has waited long enough.
+    is_awaited: bool,
     /// Batches that are full and wait for their turn.
     full: VecDeque<(Batch, Bytes)>,
     reader: Option<JoinHandle<Tally>>,
@@ -134,6 +136,8 @@ impl KafkaProducer {
             let link = Link {
                 connection,
                 version,
+                order: VecDeque::new(),
+                is_awaited: false,
                 full: VecDeque::new(),
                 reader,
             };
@@ -153,8 +157,7 @@ impl KafkaProducer {
             leaders: cluster.leaders.clone(),
             epoch_ms: now_ms - since_ms,
             open: HashMap::new(),
-            order: VecDeque::new(),
-            busy: Vec::new(),
+            usual_bytes: 0,
             links,
             waiting_bytes: 0,
             state,
@@ -178,6 +181,7 @@ impl KafkaProducer {
         let link = self.links.get_mut(&leader);
         let link = link.expect("there is a connection to each leader");
         self.waiting_bytes += bytes.len();
+        self.usual_bytes = bytes.len();
         link.full.push_back((batch, bytes));
         Ok(())
     }
@@ -236,6 +240,35 @@ impl KafkaProducer {
         Ok(true)
     }
 
+    /// Closes a broker's batches that have waited long enough, if it has time for them. Says when the next one
+    /// will have.
+    fn close_expired(&mut self, leader: i32, now: u64) -> Result<Option<u64>, Error> {
+        let has_room =
+            self.links[&leader].full.is_empty() && self.in_flight(leader)? < self.in_flight_max;
+        loop {
+            let link = self.links.get_mut(&leader);
+            let link = link.expect("there is a connection to each leader");
+            link.is_awaited = false;
+            let Some(&(partition, opened_ns)) = link.order.front() else {
+                return Ok(None);
+            };
+            let open = self.open.get(&partition);
+            let is_open = open.is_some_and(|open| open.opened_ns == opened_ns);
+            let ends = opened_ns.saturating_add(self.linger_ns);
+            if is_open && ends > now {
+                return Ok(Some(ends));
+            }
+            if is_open && !has_room {
+                link.is_awaited = true;
+                return Ok(None);
+            }
+            link.order.pop_front();
+            if is_open {
+                self.close(partition)?;
+            }
+        }
+    }
+
     fn in_flight(&self, leader: i32) -> Result<usize, Error> {
         let mut inner = self.state.lock();
         if let Some(error) = inner.failed.take() {
@@ -268,10 +301,13 @@ impl Outlet for KafkaProducer {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(place) => {
                 let opened_ns = self.clock.now_ns();
-                self.order.push_back((record.partition, opened_ns));
+                let leader = self.leaders[record.partition as usize];
+                let link = self.links.get_mut(&leader);
+                let link = link.expect("there is a connection to each leader");
+                link.order.push_back((record.partition, opened_ns));
+                let capacity = batch_bytes.min(REQUEST_BYTES).min(2 * self.usual_bytes);
                 place.insert(Open {
-                    builder: BatchBuilder::new(self.codec)
-                        .with_capacity(batch_bytes.min(REQUEST_BYTES)),
+                    builder: BatchBuilder::new(self.codec).with_capacity(capacity),
                     sequence: record.sequence,
                     due: Vec::new(),
                     bytes: 0,
@@ -288,42 +324,11 @@ impl Outlet for KafkaProducer {
     fn pump(&mut self) -> Result<Option<u64>, Error> {
         let now = self.clock.now_ns();
         let leaders: Vec<i32> = self.links.keys().copied().collect();
-        let mut has_room = HashMap::new();
-        for &leader in &leaders {
-            while self.in_flight(leader)? < self.in_flight_max && self.send(leader)? {}
-            let link = &self.links[&leader];
-            has_room.insert(
-                leader,
-                link.full.is_empty() && self.in_flight(leader)? < self.in_flight_max,
-            );
-        }
-        // A batch that is not full goes when it has waited long enough and its broker has time for it.
         let mut next = None;
-        let mut held_back = VecDeque::new();
-        self.busy.clear();
-        while let Some((partition, opened_ns)) = self.order.pop_front() {
-            let open = self.open.get(&partition);
-            if open.is_none_or(|open| open.opened_ns != opened_ns) {
-                continue;
-            }
-            let ends = opened_ns.saturating_add(self.linger_ns);
-            if ends > now {
-                self.order.push_front((partition, opened_ns));
-                next = Some(ends);
-                break;
-            }
-            let leader = self.leaders[partition as usize];
-            if has_room[&leader] {
-                self.close(partition)?;
-            } else {
-                held_back.push_back((partition, opened_ns));
-                self.busy.push(leader);
-            }
-        }
-        // They stay the oldest.
-        held_back.append(&mut self.order);
-        self.order = held_back;
         for leader in leaders {
+            while self.in_flight(leader)? < self.in_flight_max && self.send(leader)? {}
+            let ends = self.close_expired(leader, now)?;
+            next = [next, ends].into_iter().flatten().min();
             while self.in_flight(leader)? < self.in_flight_max && self.send(leader)? {}
         }
         Ok(next)
@@ -332,10 +337,10 @@ impl Outlet for KafkaProducer {
     fn wait(&mut self, until_ns: Option<u64>) -> Result<(), Error> {
         let inner = self.state.lock();
         let is_waiting = |inner: &Inner| {
-            let full = self.links.iter().filter(|(_, link)| !link.full.is_empty());
-            let wanted = full.map(|(leader, _)| leader).chain(&self.busy);
+            let links = self.links.iter();
+            let wanted = links.filter(|(_, link)| link.is_awaited || !link.full.is_empty());
             let mut in_flight =
-                wanted.map(|leader| inner.in_flight.get(leader).map_or(0, VecDeque::len));
+                wanted.map(|(leader, _)| inner.in_flight.get(leader).map_or(0, VecDeque::len));
             inner.failed.is_none() && !in_flight.any(|count| count < self.in_flight_max)
         };
         let timeout = match until_ns {
