@@ -138,6 +138,12 @@ fn more_buffers_than_one_system_call_takes_are_written_in_order() {
     );
     file.start_write_out(0..20_007).unwrap();
     file.sync_data().unwrap();
+    let before = content.clone();
+    for range in [0..0, 5..5, 0..20_007, 4096..1 << 40] {
+        file.give_up(range);
+        assert_eq!(file.read_at(&mut content, 0).unwrap(), content.len());
+        assert_eq!(content, before);
+    }
 }
 
 #[test]

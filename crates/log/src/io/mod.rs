@@ -250,6 +250,10 @@ pub trait File: Send + Sync + Debug {
     /// [`File::sync_data`].
     fn check_write_out(&self) -> io::Result<()>;
 
+    /// Advice: nobody is expected to read the range soon. What of it is in memory and needs not be written may be
+    /// dropped there. Waits for nothing.
+    fn give_up(&self, _range: Range<u64>) {}
+
     /// When the content last changed, by the file system's clock; `None` where it does not say. A store
     /// through a mapping may be noted late.
     ///

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::io::IoSlice;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use sapwood_model::Timestamp;
 
@@ -211,6 +212,14 @@ impl File for RealFile {
 
     fn check_write_out(&self) -> io::Result<()> {
         mmap::check_write_out(&self.file)
+    }
+
+    fn give_up(&self, range: Range<u64>) {
+        let length = NonZeroU64::new(range.end.saturating_sub(range.start));
+        // Without a length it would be the rest of the file.
+        if length.is_some() {
+            let _ = rustix::fs::fadvise(&*self.file, range.start, length, Advice::DontNeed);
+        }
     }
 
     fn modified(&self) -> io::Result<Option<Timestamp>> {

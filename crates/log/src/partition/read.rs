@@ -14,7 +14,7 @@ use crate::{
     io::{File, OpenMode, TailKind},
     names,
     segment::{
-        Expected, FileKey, OpenSegment, SealedSegment, Segment, SegmentHandle, SegmentKey,
+        Expected, FileKey, OpenSegment, Passage, SealedSegment, Segment, SegmentHandle, SegmentKey,
         SharedTail, Source, WalkError, Walker,
     },
     sums::{HeaderSums, Noted},
@@ -187,6 +187,7 @@ impl Partition {
                 end: segment.bytes(),
                 end_offset: None,
                 noted: Arc::clone(segment.noted()),
+                passage: None,
             });
         };
         let end = tail.reader.end();
@@ -197,6 +198,7 @@ impl Partition {
                 end,
                 end_offset: None,
                 noted: Arc::clone(segment.noted()),
+                passage: None,
             });
         }
         Ok(self.tail_source(tail))
@@ -281,7 +283,7 @@ impl Partition {
         let owner = self.key(segment.base_offset);
         // What is wrong may be an index: the sums are believed.
         let sums = HeaderSums::load(disk, &self.folder, owner, segment.bytes)?.unwrap_or_default();
-        let source = sealed_source(&file, segment, &Arc::new(Noted::new(&sums)));
+        let source = sealed_source(&file, segment, Arc::new(Noted::new(&sums)), Arc::default());
         let interval_bytes = self.config.load().index_interval_bytes;
         let index = build_index(&source, segment, owner, interval_bytes)?;
         tracing::warn!(
@@ -499,17 +501,24 @@ fn walk_sealed<T>(
 ) -> Result<T, WalkError> {
     let entry = handle.index.as_ref().and_then(|index| index.lookup(offset));
     let (position, expected) = start_of(segment.base_offset, entry);
-    let source = sealed_source(&handle.file, segment, &handle.noted);
+    let (noted, passage) = (Arc::clone(&handle.noted), Arc::clone(&handle.passage));
+    let source = sealed_source(&handle.file, segment, noted, passage);
     walk(&source, position, expected)
 }
 
-fn sealed_source(file: &Arc<dyn File>, segment: &SealedSegment, noted: &Arc<Noted>) -> Source {
+fn sealed_source(
+    file: &Arc<dyn File>,
+    segment: &SealedSegment,
+    noted: Arc<Noted>,
+    passage: Arc<Passage>,
+) -> Source {
     Source::File {
         file: Arc::clone(file),
         mapped: None,
         end: segment.bytes,
         end_offset: Some(segment.end_offset),
-        noted: Arc::clone(noted),
+        noted,
+        passage: Some(passage),
     }
 }
 

@@ -230,6 +230,7 @@ impl Partition {
             end: segment.bytes(),
             end_offset: None,
             noted: Arc::clone(segment.noted()),
+            passage: None,
         })
     }
 

@@ -8,6 +8,7 @@
 mod active;
 mod leftover;
 mod open_files;
+mod passage;
 mod walk;
 
 use std::{
@@ -25,6 +26,7 @@ use sapwood_model::{Offset, Timestamp};
 pub(crate) use active::{ActiveSegment, Layout, Prepared, Room};
 pub(crate) use leftover::batch_behind;
 pub(crate) use open_files::{FileKey, OpenFiles, SegmentHandle, SegmentKey};
+pub(crate) use passage::Passage;
 pub(crate) use walk::{Expected, Source, WalkError, Walker};
 
 use crate::{

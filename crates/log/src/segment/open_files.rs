@@ -8,6 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use sapwood_model::{Offset, PartitionId, TopicId};
 
+use super::Passage;
 use crate::{index::SegmentIndex, io::File, sums::Noted};
 
 /// Memory for the indexes of sealed segments. A segment of 1 GiB with an entry for each 4 KiB takes
@@ -37,6 +38,8 @@ pub(crate) struct SegmentHandle {
     pub(crate) index: Option<SegmentIndex>,
     /// Its sums, of which it is known here which were checked since it was opened.
     pub(crate) noted: Arc<Noted>,
+    /// How far it was read from the disk since it was opened.
+    pub(crate) passage: Arc<Passage>,
 }
 
 impl SegmentHandle {
@@ -46,6 +49,7 @@ impl SegmentHandle {
             file,
             index,
             noted: Arc::new(noted.unwrap_or_default()),
+            passage: Arc::default(),
         })
     }
 }

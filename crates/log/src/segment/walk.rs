@@ -13,6 +13,7 @@ use bytes::Bytes;
 use sapwood_model::Offset;
 use sapwood_record::{Batch, CRC_START, HEADER_BYTES, Header, crc32c};
 
+use super::Passage;
 use crate::{
     buffers::BufferPool,
     io::{File, TailReader},
@@ -45,6 +46,8 @@ pub(crate) enum Source {
         end: u64,
         end_offset: Option<Offset>,
         noted: Arc<Noted>,
+        /// Of a sealed segment.
+        passage: Option<Arc<Passage>>,
     },
 }
 
@@ -69,13 +72,19 @@ impl Source {
                 mapped: Some(reader),
                 ..
             } if reader.is_resident(range.clone()) => reader.bytes(range).map(Some),
-            Self::File { file, .. } => {
+            Self::File { file, passage, .. } => {
                 let wanted = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
                 let mut buffer = READ_BUFFERS.take(wanted);
                 let read = match mode {
                     ReadMode::Blocking => Some(file.read_at(buffer.bytes_mut(), range.start)?),
                     ReadMode::Resident => file.read_resident_at(buffer.bytes_mut(), range.start)?,
                 };
+                let waited = mode == ReadMode::Blocking;
+                if read.is_some()
+                    && let Some(behind) = passage.as_ref().and_then(|way| way.read(&range, waited))
+                {
+                    file.give_up(behind);
+                }
                 match read {
                     None => Ok(None),
                     Some(read) if read == wanted => Ok(Some(buffer.freeze())),

@@ -28,6 +28,8 @@ pub(super) struct Faults {
     pub(super) read: AtomicBool,
     /// Resident reads find nothing in memory.
     pub(super) cold: AtomicBool,
+    /// What of files was given up.
+    pub(super) given_up: parking_lot::Mutex<Vec<Range<u64>>>,
     /// What was stored into tails, in order: position and bytes.
     pub(super) stores: parking_lot::Mutex<Vec<(u64, Vec<u8>)>>,
 }
@@ -43,6 +45,7 @@ pub(super) fn faulty(environment: Environment) -> (Environment, Arc<Faults>) {
         tail_write: AtomicBool::default(),
         read: AtomicBool::default(),
         cold: AtomicBool::default(),
+        given_up: parking_lot::Mutex::default(),
         stores: parking_lot::Mutex::default(),
     });
     let disk = FaultyDisk {
@@ -159,6 +162,10 @@ impl File for FaultyFile {
 
     fn modified(&self) -> io::Result<Option<super::Timestamp>> {
         self.file.modified()
+    }
+    fn give_up(&self, range: Range<u64>) {
+        self.faults.given_up.lock().push(range.clone());
+        self.file.give_up(range);
     }
     fn check_write_out(&self) -> io::Result<()> {
         self.file.check_write_out()

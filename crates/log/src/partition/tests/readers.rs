@@ -135,6 +135,56 @@ fn a_sealed_segment_is_cold_until_somebody_waited_for_it() {
 }
 
 #[test]
+fn what_was_read_from_the_disk_is_given_up_once_and_what_was_in_memory_is_not() {
+    const MIB: u64 = 1 << 20;
+    let fixture = Fixture::os(32 * MIB);
+    for _ in 0..60 {
+        fixture.append(&batch(MIB as usize));
+    }
+    fixture.maintain();
+    let partition = &fixture.partition;
+    let Segment::Sealed(first) = partition.view.load().segments[0].clone() else {
+        panic!("the first segment is sealed");
+    };
+    let limits = ReadLimits {
+        bytes_max: 1 << 20,
+        upto: first.end_offset,
+    };
+    let read_all = || {
+        let mut from = Offset(0);
+        while from < first.end_offset {
+            let read = match partition.read(from, limits, ReadMode::Resident).unwrap() {
+                Read::Cold => partition.read(from, limits, ReadMode::Blocking).unwrap(),
+                read @ Read::Batches { .. } => read,
+            };
+            let Read::Batches { bytes, next } = read else {
+                panic!("a read that may wait is never cold");
+            };
+            assert!(!bytes.is_empty() && next > from);
+            from = next;
+        }
+        std::mem::take(&mut *fixture.faults.given_up.lock())
+    };
+    partition.sealed_handle(&first, ReadMode::Blocking).unwrap();
+    assert_eq!(read_all(), [], "all of it is in memory");
+    fixture.faults.cold.store(true, Relaxed);
+    let given_up = read_all();
+    assert!(
+        given_up
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum::<u64>()
+            >= 24 * MIB
+    );
+    assert_eq!(given_up[0].start, 0);
+    assert!(
+        given_up.is_sorted_by(|one, next| one.end == next.start),
+        "{given_up:?}"
+    );
+    assert_eq!(read_all(), [], "who reads it again keeps it");
+}
+
+#[test]
 fn damaged_headers_take_the_partition_offline_and_say_where() {
     // Byte of the middle one of three batches, and its new value.
     for (byte, value) in [(7, 9), (9, 0xff), (11, 1), (16, 1), (23, 0xff), (57, 1)] {
