@@ -18,6 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 BATCH_BYTES = 16_384
 DESCRIPTORS = 200_000
@@ -25,12 +26,13 @@ DESCRIPTORS = 200_000
 
 class Broker:
     def __init__(self, binary, data, durability):
-        self.binary = binary
+        self.binary, self.data = binary, data
         command = [binary, "serve", "-o", "json", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
         command += ["--data-dir", data, "--set", f"topics.durability={durability}"]
         began = time.monotonic()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self.address = json.loads(self.process.stdout.readline())["listen"]
+        ready = json.loads(self.process.stdout.readline())
+        self.address, self.http = ready["listen"], ready["http"]
         self.started_in = time.monotonic() - began
 
     def run(self, *words):
@@ -53,6 +55,12 @@ class Broker:
         with open(f"/proc/{self.process.pid}/status") as file:
             line = next(line for line in file if line.startswith("RssAnon:"))
         return int(line.split()[1]) * 1024 / 1e6
+
+    def metric(self, name):
+        """The sum of it over all labels."""
+        with urllib.request.urlopen(f"http://{self.http}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
     def end(self, how):
         began = time.monotonic()
