@@ -115,6 +115,7 @@ def raw_syncs(folder, group_bytes, seconds):
     """Groups written and synced one after the other into a file that was written before: MB/s, and ms p50, p99."""
     path, length = os.path.join(folder, "raw"), 256 * MIB
     file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    group_bytes = -(-group_bytes // 4096) * 4096
     group, times, position = os.urandom(group_bytes), [], 0
     for start in range(0, length, MIB):
         os.pwrite(file, bytes(MIB), start)
@@ -125,7 +126,8 @@ def raw_syncs(folder, group_bytes, seconds):
         os.pwrite(file, group, position)
         os.fdatasync(file)
         times.append(time.monotonic() - began)
-        position = (position + group_bytes) % length
+        position += group_bytes
+        position = 0 if position + group_bytes > length else position
     os.close(file)
     os.remove(path)
     times.sort()
@@ -273,7 +275,7 @@ def state(options, folder):
     compare(f"in a log of 1 MB and of {forged / 1e12:.2f} TB", medians(one), medians(many))
     for position in ("0", str(segments * 400), "-1"):
         began = time.monotonic()
-        broker.run("topic", "consume", "large", "--partition", "0", "--from", position, "-n", "1", "-q")
+        broker.run("topic", "consume", "large", "--partitions", "0", "--from", position, "-n", "1", "-q")
         say(f"  a record read from {position}, with the start of the command", (time.monotonic() - began) * 1000, "ms")
     broker.end(signal.SIGTERM)
     shutil.rmtree(data)

@@ -251,7 +251,7 @@ pub trait File: Send + Sync + Debug {
     fn check_write_out(&self) -> io::Result<()>;
 
     /// Advice: nobody is expected to read the range soon. What of it is in memory and needs not be written may be
-    /// dropped there. Waits for nothing.
+    /// dropped there. Does not wait for the device.
     fn give_up(&self, _range: Range<u64>) {}
 
     /// When the content last changed, by the file system's clock; `None` where it does not say. A store

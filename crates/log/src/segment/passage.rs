@@ -17,11 +17,14 @@ const REACH_BYTES: u64 = 16 << 20;
 
 /// How far a sealed segment was read from the disk.
 ///
-/// Readers race here: what they get wrong is what is kept in memory, and nothing else.
+/// It follows one reader at a time, the last one that had to wait. Readers race here: what they get wrong is what is
+/// kept in memory, and nothing else.
 #[derive(Debug, Default)]
 pub(crate) struct Passage {
     /// Where the last read of a way through the segment ended that had to wait for the disk; 0 before the first.
     upto: AtomicU64,
+    /// From where on what was read on this way was not given up yet.
+    since: AtomicU64,
     /// What lies below was given up once, or was passed over.
     given_up: AtomicU64,
 }
@@ -31,19 +34,25 @@ impl Passage {
     pub(crate) fn read(&self, range: &Range<u64>, waited: bool) -> Option<Range<u64>> {
         let upto = self.upto.load(Relaxed);
         let goes_on = upto > 0 && range.start.abs_diff(upto) <= REACH_BYTES;
-        if !goes_on && !waited {
+        if goes_on {
+            self.upto.store(range.end, Relaxed);
+        } else {
+            if waited {
+                self.upto.store(range.end, Relaxed);
+                self.since.store(range.start, Relaxed);
+            }
             return None;
         }
-        self.upto.store(range.end, Relaxed);
-        let given_up = self.given_up.load(Relaxed);
         // Not what is read just now: the next read may begin before the end of this one.
         let end = range.start / STEP_BYTES * STEP_BYTES;
-        if end <= given_up {
+        let given_up = self.given_up.load(Relaxed);
+        let start = self.since.load(Relaxed).max(given_up);
+        if end <= start {
             return None;
         }
+        self.since.store(end, Relaxed);
         self.given_up.store(end, Relaxed);
-        let start = given_up.max(end.saturating_sub(REACH_BYTES));
-        goes_on.then_some(start..end)
+        Some(start..end)
     }
 }
 
@@ -92,5 +101,20 @@ mod tests {
     fn a_reader_that_begins_in_the_middle_gives_up_nothing_far_before_it() {
         let passage = Passage::default();
         assert_eq!(reads(&passage, 500..505, true), [(500, 504)]);
+    }
+
+    #[test]
+    fn a_single_read_near_the_end_takes_nothing_from_a_reader_of_all() {
+        let passage = Passage::default();
+        assert_eq!(reads(&passage, 900..901, true), []);
+        assert_eq!(reads(&passage, 0..9, true), [(0, 4), (4, 8)]);
+    }
+
+    #[test]
+    fn large_reads_are_given_up_whole() {
+        let passage = Passage::default();
+        assert_eq!(passage.read(&(0..64 * MIB), true), None);
+        let given_up = passage.read(&(64 * MIB..128 * MIB), true);
+        assert_eq!(given_up, Some(0..64 * MIB));
     }
 }

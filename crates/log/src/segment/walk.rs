@@ -75,11 +75,15 @@ impl Source {
             Self::File { file, passage, .. } => {
                 let wanted = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
                 let mut buffer = READ_BUFFERS.take(wanted);
-                let read = match mode {
-                    ReadMode::Blocking => Some(file.read_at(buffer.bytes_mut(), range.start)?),
-                    ReadMode::Resident => file.read_resident_at(buffer.bytes_mut(), range.start)?,
+                let mut read = match mode {
+                    // Nobody asks how it was read.
+                    ReadMode::Blocking if passage.is_none() => None,
+                    _ => file.read_resident_at(buffer.bytes_mut(), range.start)?,
                 };
-                let waited = mode == ReadMode::Blocking;
+                let waited = read.is_none();
+                if waited && mode == ReadMode::Blocking {
+                    read = Some(file.read_at(buffer.bytes_mut(), range.start)?);
+                }
                 if read.is_some()
                     && let Some(behind) = passage.as_ref().and_then(|way| way.read(&range, waited))
                 {

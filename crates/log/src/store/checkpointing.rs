@@ -27,6 +27,8 @@ use crate::{
 const SINGLE_SYNCS_MAX: usize = 64;
 /// How long to wait for a file descriptor before trying again.
 const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(50);
+/// How long in all: the end of the broker waits for whoever waits for this.
+pub(super) const DESCRIPTOR_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A file that must be synced before the checkpoint that relies on it.
 #[derive(Debug, Clone)]
@@ -232,10 +234,11 @@ impl Inner {
                 cutting.failed = true;
                 self.take_offline(&cutting.partition, "sync", error);
             }
-            self.sync_names(&cutting.partition)?;
+            // It holds descriptors itself, and is tried again without them.
+            self.sync_names(&cutting.partition, Duration::ZERO)?;
         }
         for folder in [root.join(TOPICS), root.to_owned()] {
-            self.sync_folder(&folder, || true)?;
+            self.sync_folder(&folder, Duration::ZERO, || true)?;
         }
         Ok(())
     }
@@ -253,25 +256,37 @@ impl Inner {
     }
 
     /// Syncs a partition's folder if a name in it is not: a crash can lose a new file's name.
-    pub(super) fn sync_names(&self, partition: &Partition) -> Result<(), StoreError> {
+    pub(super) fn sync_names(
+        &self,
+        partition: &Partition,
+        patience: Duration,
+    ) -> Result<(), StoreError> {
         let Some(version) = partition.folder_dirty() else {
             return Ok(());
         };
         // If its topic was deleted meanwhile, the folder has another name or is gone.
-        self.sync_folder(&partition.folder(), || self.holds(partition))?;
+        self.sync_folder(&partition.folder(), patience, || self.holds(partition))?;
         partition.folder_synced(version);
         Ok(())
     }
 
     /// Syncs the folder of a partition that a segment's name was taken from.
     pub(super) fn sync_removal(&self, partition: &Partition) -> Result<(), StoreError> {
-        self.sync_folder(&partition.folder(), || self.holds(partition))
+        self.sync_folder(&partition.folder(), DESCRIPTOR_PATIENCE, || {
+            self.holds(partition)
+        })
     }
 
     /// Syncs a folder. A failure makes the data directory read-only if it `matters`, also one for want
     /// of space: what was not written is not tried again. Where no file descriptor is left to open the
-    /// folder with, nothing was tried: this waits for one, as long as the store is not stopped.
-    fn sync_folder(&self, folder: &Path, matters: impl Fn() -> bool) -> Result<(), StoreError> {
+    /// folder with, nothing was tried: it is tried again for so long.
+    fn sync_folder(
+        &self,
+        folder: &Path,
+        patience: Duration,
+        matters: impl Fn() -> bool,
+    ) -> Result<(), StoreError> {
+        let began = self.clock().elapsed();
         let mut has_waited = false;
         loop {
             let turn = self.folder_syncs.lock();
@@ -280,7 +295,13 @@ impl Inner {
                 Err(error) if matters() => error,
                 Ok(()) | Err(_) => return Ok(()),
             };
-            if !lacks_descriptors(&error) {
+            let lacks_descriptors = lacks_descriptors(&error);
+            if lacks_descriptors && patience.is_zero() {
+                let path = folder.to_owned();
+                return Err(StoreError::NoDescriptors { path });
+            }
+            let waited = self.clock().elapsed().saturating_sub(began);
+            if !lacks_descriptors || waited >= patience {
                 let failure =
                     self.mark_failed(&format!("could not sync {}: {error}", folder.display()));
                 drop(turn);
@@ -288,10 +309,6 @@ impl Inner {
                 return self.refuse_if_read_only();
             }
             drop(turn);
-            if self.work.is_stopped() {
-                let path = folder.to_owned();
-                return Err(StoreError::NoDescriptors { path });
-            }
             if !std::mem::replace(&mut has_waited, true) {
                 warn!(folder = %folder.display(), %error, "waiting to sync a folder");
             }

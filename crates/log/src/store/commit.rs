@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::Inner;
+use super::{Inner, checkpointing::DESCRIPTOR_PATIENCE};
 use crate::{
     io::Clock,
     journal::{Entry, Journal, JournalError},
@@ -212,7 +212,7 @@ impl Inner {
             .journal_sync
             .record(self.clock().elapsed().saturating_sub(started));
         for (partition, _) in &round {
-            if self.sync_names(partition).is_err() {
+            if self.sync_names(partition, DESCRIPTOR_PATIENCE).is_err() {
                 return JournalStep::ReadOnly;
             }
         }

@@ -340,10 +340,8 @@ impl Durability for Inner {
 
     fn sync_folder(&self, partition: &Partition) -> Result<(), Arc<str>> {
         let synced = self.sync_removal(partition);
-        synced.map_err(|error| match self.failed.get() {
-            Some(reason) => Arc::clone(reason),
-            None => error.to_string().into(),
-        })
+        let reason = || self.failed.get().map_or_else(|| "".into(), Arc::clone);
+        synced.map_err(|_| reason())
     }
 
     fn metrics(&self) -> &StoreMetrics {

@@ -171,10 +171,6 @@ impl Work {
         }
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
-        self.state.lock().stopped
-    }
-
     pub(super) fn stop(&self) {
         self.state.lock().stopped = true;
         self.maintenance.notify_all();

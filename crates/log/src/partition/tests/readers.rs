@@ -165,7 +165,6 @@ fn what_was_read_from_the_disk_is_given_up_once_and_what_was_in_memory_is_not() 
         }
         std::mem::take(&mut *fixture.faults.given_up.lock())
     };
-    partition.sealed_handle(&first, ReadMode::Blocking).unwrap();
     assert_eq!(read_all(), [], "all of it is in memory");
     fixture.faults.cold.store(true, Relaxed);
     let given_up = read_all();
