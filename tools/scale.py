@@ -10,6 +10,8 @@ waits at the end of a topic, and the processor time to wake it; what ten readers
 """
 
 import argparse
+import atexit
+import ctypes
 import json
 import os
 import resource
@@ -22,6 +24,7 @@ import urllib.request
 
 BATCH_BYTES = 16_384
 DESCRIPTORS = 200_000
+PR_SET_THP_DISABLE = 41
 
 
 class Broker:
@@ -31,19 +34,20 @@ class Broker:
         command += ["--data-dir", data, "--set", f"topics.durability={durability}"]
         began = time.monotonic()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        atexit.register(self.process.kill)  # also when something went wrong
         ready = json.loads(self.process.stdout.readline())
         self.address, self.http = ready["listen"], ready["http"]
         self.started_in = time.monotonic() - began
 
-    def run(self, *words):
+    def run(self, *words, prepare=None):
         command = [self.binary, "-b", self.address, "--timeout", "5m", *words]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, preexec_fn=prepare)
         if done.returncode:
             raise SystemExit(f"{' '.join(words)}: {done.stderr}")
         return done.stdout
 
-    def bench(self, *words):
-        return json.loads(self.run("bench", *words, "-o", "json"))
+    def bench(self, *words, prepare=None):
+        return json.loads(self.run("bench", *words, "-o", "json", prepare=prepare))
 
     def cpu_seconds(self):
         with open(f"/proc/{self.process.pid}/stat") as file:
@@ -121,7 +125,8 @@ def connections(options, folder):
     count = options.connections
     rate, seconds = 1, 8
     words = ["-t", "tail", "--rate", str(rate), "-d", f"{seconds}s", "--warm-up", "0ms"]
-    report = broker.bench("e2e", *words, "--fan-out", "--consumers", str(count), "--fetch-wait", "20s")
+    report = broker.bench("e2e", *words, "--fan-out", "--consumers", str(count), "--fetch-wait", "20s",
+                          prepare=no_huge_pages)
     wake_ups = report["records"]
     say(f"{count} connections that wait: memory each", (report["server_anonymous_bytes_max"] / 1e6 - before) * 1000 / count, "kB")
     say("  wake-ups", wake_ups, "")
@@ -137,6 +142,11 @@ def connections(options, folder):
         say(f"{readers} readers of a tail at 10,000/s: processor time", cost[readers] / 5 * 100, "%")
     say("  ten against one", cost[10] / cost[1], "")
     broker.end(signal.SIGTERM)
+
+
+def no_huge_pages():
+    """For a generator with thousands of threads: each would take 2 MiB for its stack and more for its heap."""
+    ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
 def raise_limit():
