@@ -255,7 +255,8 @@ impl Connection {
         let mut lines = headers.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
         let stalled = lines.find_map(|line| line.strip_prefix(b"Nats-Consumer-Stalled: "));
         let asked = message.reply.as_deref().or(stalled).map(<[u8]>::to_vec);
-        match asked {
+        // A heartbeat may have a place to answer to that is empty, and wants no answer then.
+        match asked.filter(|subject| !subject.is_empty()) {
             Some(subject) => self.write(&[b"PUB ", &subject[..], b" 0\r\n\r\n"].concat()),
             None => Ok(()),
         }
