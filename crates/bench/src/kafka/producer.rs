@@ -178,8 +178,7 @@ impl KafkaProducer {
             bytes: open.bytes,
         };
         let leader = self.leaders[partition as usize];
-        let link = self.links.get_mut(&leader);
-        let link = link.expect("there is a connection to each leader");
+        let link = link_to(&mut self.links, leader);
         self.waiting_bytes += bytes.len();
         self.usual_bytes = bytes.len();
         link.full.push_back((batch, bytes));
@@ -188,8 +187,7 @@ impl KafkaProducer {
 
     /// Sends what is in line to one broker, as one request. Whether there was anything.
     fn send(&mut self, leader: i32) -> Result<bool, Error> {
-        let link = self.links.get_mut(&leader);
-        let link = link.expect("there is a connection to each leader");
+        let link = link_to(&mut self.links, leader);
         let (mut batches, mut partitions): (Vec<Batch>, Vec<_>) = Default::default();
         let mut bytes = 0;
         while let Some((batch, records)) = link.full.front() {
@@ -246,8 +244,7 @@ impl KafkaProducer {
         let has_room =
             self.links[&leader].full.is_empty() && self.in_flight(leader)? < self.in_flight_max;
         loop {
-            let link = self.links.get_mut(&leader);
-            let link = link.expect("there is a connection to each leader");
+            let link = link_to(&mut self.links, leader);
             link.is_awaited = false;
             let Some(&(partition, opened_ns)) = link.order.front() else {
                 return Ok(None);
@@ -302,8 +299,7 @@ impl Outlet for KafkaProducer {
             Entry::Vacant(place) => {
                 let opened_ns = self.clock.now_ns();
                 let leader = self.leaders[record.partition as usize];
-                let link = self.links.get_mut(&leader);
-                let link = link.expect("there is a connection to each leader");
+                let link = link_to(&mut self.links, leader);
                 link.order.push_back((record.partition, opened_ns));
                 let capacity = batch_bytes.min(REQUEST_BYTES).min(2 * self.usual_bytes);
                 place.insert(Open {
@@ -389,6 +385,11 @@ impl Outlet for KafkaProducer {
         self.tally.flush();
         Ok(self.tally)
     }
+}
+
+fn link_to(links: &mut HashMap<i32, Link>, leader: i32) -> &mut Link {
+    let link = links.get_mut(&leader);
+    link.expect("there is a connection to each leader")
 }
 
 /// Reads the answers of one connection until it is shut down.
