@@ -54,7 +54,7 @@ use crate::{
     durability::Durability,
     epochs::{EpochList, EpochStart},
     index::IndexCounts,
-    io::{Environment, TailKind},
+    io::{Environment, TailKind, lacks_descriptors},
     names,
     producers::{ProducerState, ProducerTable},
     segment::{
@@ -549,9 +549,5 @@ impl fmt::Debug for Partition {
 
 /// The system has no descriptor, no mapping or no memory left: nothing is wrong with the file.
 fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    error.kind() == io::ErrorKind::OutOfMemory
-        || error.raw_os_error().is_some_and(|code| {
-            [Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&Errno::from_raw_os_error(code))
-        })
+    error.kind() == io::ErrorKind::OutOfMemory || lacks_descriptors(error)
 }
