@@ -185,7 +185,10 @@ impl Connection {
         let _subscription = words.next();
         message.reply = match kind {
             // Only answers to these are ever wanted, and copying one for every record would cost.
-            b"HMSG" => words.next().map(<[u8]>::to_vec),
+            b"HMSG" => words
+                .next()
+                .filter(|subject| !subject.is_empty())
+                .map(<[u8]>::to_vec),
             _ => None,
         };
         Ok(true)
@@ -255,8 +258,7 @@ impl Connection {
         let mut lines = headers.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
         let stalled = lines.find_map(|line| line.strip_prefix(b"Nats-Consumer-Stalled: "));
         let asked = message.reply.as_deref().or(stalled).map(<[u8]>::to_vec);
-        // A heartbeat may have a place to answer to that is empty, and wants no answer then.
-        match asked.filter(|subject| !subject.is_empty()) {
+        match asked {
             Some(subject) => self.write(&[b"PUB ", &subject[..], b" 0\r\n\r\n"].concat()),
             None => Ok(()),
         }
