@@ -185,11 +185,11 @@ def connect(broker, count, request=b""):
     return sockets
 
 
-def many_partitions(options, folder, segments):
-    """A stopped directory with partitions that have a sealed segment or more."""
+def many_partitions(options, folder):
+    """A broker with partitions that have a sealed segment or more."""
     broker = Broker(options.binary, os.path.join(folder, "data"), "fsync")
     broker.run("topic", "create", "t", "-p", str(PARTITIONS), "--set", f"segment.bytes={16 * KIB}")
-    words = ["-n", str(PARTITIONS * 15 * segments + PARTITIONS * 4), "--batch-bytes", "1", "--warm-up", "0ms"]
+    words = ["-n", str(PARTITIONS * 19), "--batch-bytes", "1", "--warm-up", "0ms"]
     produce(broker, "t", *words)
     return broker
 
@@ -215,7 +215,7 @@ def footprint(options, folder):
         say(f"start after kill -9, {PARTITIONS} partitions, 1.5 GB just written", broker.started_in * 1000, "ms")
     broker.end(signal.SIGTERM)
     shutil.rmtree(data)
-    broker = many_partitions(options, folder, 1)
+    broker = many_partitions(options, folder)
     broker.end(signal.SIGTERM)
     folders = os.path.join(data, "topics")
     sealed = sum(name.endswith(".log") for _, _, names in os.walk(folders) for name in names) - PARTITIONS
