@@ -267,11 +267,16 @@ async fn a_folder_that_no_descriptor_is_left_to_sync_is_synced_when_there_is_one
     let Some(mut scene) = Scene::start().await else {
         return;
     };
-    scene.faults.set(&["open topics/synced-0 EMFILE count=5"]);
+    scene.faults.set(&["open topics/synced-0 EMFILE"]);
     let admin = scene.admin();
-    scene.synced.fill(&admin, 200, LARGE).await;
+    // Nothing behind the roll is acknowledged: a power cut could lose the new segment's name.
+    let filled = scene.synced.fill(&admin, 200, LARGE);
+    let filled = tokio::time::timeout(Duration::from_secs(3), filled).await;
+    assert!(filled.is_err(), "acknowledged with a name that may be lost");
+    assert!(!scene.faults.failed().is_empty());
+    scene.faults.set(&[]);
+    scene.synced.fill(&admin, 2, BYTES).await;
     scene.cached.fill(&admin, 2, BYTES).await;
-    assert_eq!(scene.faults.failed().len(), 5);
     assert_eq!(scene.broker.http().readyz().0, 200);
     let log = scene.broker.log();
     assert!(log.contains("waiting to sync a folder"), "{log}");
