@@ -328,6 +328,8 @@ class Checks:
         self.client.produce(topic, records[:50], acks="0")
         settles(lambda: self.client.watermarks(topic, 0), (0, 50), "what acks=0 wrote")
         self.check_offsets(self.client.produce(topic, records[50:], acks="1"), records[50:], (50, 0, 0))
+        # It is acknowledged before it is on the disk, and readable afterwards.
+        settles(lambda: self.client.watermarks(topic, 0), (0, 100), "what acks=1 wrote")
         self.check_read(topic, records)
 
     def null_and_empty(self) -> None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 
-from checks import Client, KafkaError, NotAvailable, Record, main
+from checks import Client, KafkaError, NotAvailable, Record, equal, main
 from groups import HEARTBEAT_MS, METADATA_MS, POLL_MS, SESSION_MS, Member
 from with_confluent import Confluent
 
@@ -26,8 +26,12 @@ class Kcat(Client):
         super().__init__(broker)
         self.helper = Confluent(broker)
 
-    def run(self, *arguments: str, stdin: bytes = b"") -> str:
+    def run(self, *arguments: str) -> str:
         """What kcat prints, or its error."""
+        return self.run_both(*arguments)[0]
+
+    def run_both(self, *arguments: str, stdin: bytes = b"") -> tuple[str, str]:
+        """What kcat prints and what it says of it, or its error."""
         command = ["kcat", "-b", self.broker, *arguments]
         ran = subprocess.run(command, input=stdin, capture_output=True, timeout=3 * SECONDS)
         stderr = ran.stderr.decode()
@@ -42,7 +46,7 @@ class Kcat(Client):
                 if text in stderr:
                     raise KafkaError(name, stderr)
             raise KafkaError("kcat", stderr)
-        return ran.stdout.decode()
+        return ran.stdout.decode(), stderr
 
     def name(self):
         printed = subprocess.run(["kcat", "-V"], capture_output=True, text=True).stdout
@@ -75,21 +79,18 @@ class Kcat(Client):
         if any(record.key is None or record.value is None for record in records):
             raise NotAvailable("in one run it writes no null next to something empty")
         options = [option for key, value in settings.items() for option in ("-X", f"{key}={value}")]
+        offsets = {}
         for partition in sorted({record.partition for record in records}):
             here = [record for record in records if record.partition == partition]
             headers = [option for name, value in here[0].headers for option in ("-H", f"{name}={value.decode()}")]
             lines = b"".join(record.key + b"\t" + record.value + b"\n" for record in here)
-            self.run("-P", "-t", topic, "-p", str(partition), "-K", "\t", *headers, *options, stdin=lines)
-        # It does not print where records went. They are the partition's last ones if each is there once.
-        following = {}
-        for partition in {record.partition for record in records}:
-            count = sum(record.partition == partition for record in records)
-            following[partition] = self.watermarks(topic, partition)[1] - count
-        offsets = []
-        for record in records:
-            offsets.append(following[record.partition])
-            following[record.partition] += 1
-        return offsets
+            command = ["-P", "-vvv", "-t", topic, "-p", str(partition), "-K", "\t", *headers, *options]
+            # It says of each record where it was acknowledged, and keeps their order.
+            said = self.run_both(*command, stdin=lines)[1]
+            acknowledged = re.findall(rf"Message delivered to partition {partition} \(offset (-?\d+)\)", said)
+            equal(len(acknowledged), len(here), f"the number of records acknowledged by partition {partition}")
+            offsets[partition] = iter(map(int, acknowledged))
+        return [next(offsets[record.partition]) for record in records]
 
     def read(self, topic, partition, start, count):
         start = "beginning" if start == "earliest" else str(start)
@@ -127,7 +128,7 @@ class Kcat(Client):
         self.produce(topic, [Record(0, b"key", b"value", [], 0)])
 
     def begin_transaction(self):
-        self.run("-P", "-t", "a-transaction", "-X", "transactional.id=a transaction", stdin=b"value\n")
+        self.run_both("-P", "-t", "a-transaction", "-X", "transactional.id=a transaction", stdin=b"value\n")
 
     def close(self):
         self.helper.close()
