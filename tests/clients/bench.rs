@@ -146,7 +146,7 @@ fn reports_are_compared_and_drawn() {
     ];
     let page = path("page.html");
     let first = bench(&settings, &[&produce[..], &["--html", &page]].concat()).ok();
-    let second = bench(&settings, &[&produce[..], &["--linger", "50ms"]].concat()).ok();
+    let second = bench(&settings, &[&produce[..], &["--linger", "500ms"]].concat()).ok();
     for (name, run) in [("a.json", &first), ("b.json", &second)] {
         std::fs::write(path(name), &run.stdout).expect("it is written");
     }
@@ -166,7 +166,7 @@ fn reports_are_compared_and_drawn() {
         "{same}"
     );
     let other = bench(&settings, &["compare", &a, &b]).ok().text();
-    assert!(other.contains("settings.linger: 0.0 and 0.05"), "{other}");
+    assert!(other.contains("settings.linger: 0.0 and 0.5"), "{other}");
     let p50 = other
         .lines()
         .find(|line| line.starts_with("latency_us.p50"));
