@@ -6,6 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{self, RecvTimeoutError},
     },
     thread::{self, JoinHandle},
@@ -21,6 +22,9 @@ pub(crate) const MAY_WAIT: Duration = Duration::from_millis(30);
 
 /// For one that takes no lock: it comes to its end, however busy the machine is.
 pub(crate) const NEVER_WAITS: Duration = Duration::from_secs(20);
+
+/// Too many open files.
+const EMFILE: i32 = 24;
 
 type Act = Box<dyn FnOnce() + Send>;
 
@@ -95,6 +99,25 @@ impl Turn {
 pub(crate) struct SharedDisk {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) turn: Arc<Turn>,
+    pub(crate) shortage: Arc<Shortage>,
+}
+
+/// While it lasts, no file descriptor is left to open a folder with that is to be synced.
+#[derive(Debug, Default)]
+pub(crate) struct Shortage {
+    pub(crate) lasts: AtomicBool,
+    /// How many syncs failed for it.
+    pub(crate) met: AtomicU64,
+}
+
+impl Shortage {
+    fn meet(&self) -> io::Result<()> {
+        if !self.lasts.load(Relaxed) {
+            return Ok(());
+        }
+        self.met.fetch_add(1, Relaxed);
+        Err(io::Error::from_raw_os_error(EMFILE))
+    }
 }
 
 impl Disk for SharedDisk {
@@ -129,6 +152,7 @@ impl Disk for SharedDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.turn.event();
+        self.shortage.meet()?;
         self.disk.sync_dir(path)
     }
 

@@ -7,6 +7,7 @@
 //! `SAPWOOD_SIM_EVENTS=all` gives the turn at every event instead of a few.
 #![allow(clippy::unwrap_used)] // The helpers of a test fail it by panicking.
 
+mod descriptors;
 mod disk;
 mod promises;
 mod read_only;
@@ -249,6 +250,7 @@ fn run(seed: u64, first: Work, second: Work, at: u64, all: bool) -> (bool, u64, 
     let disk = Arc::new(SharedDisk {
         disk: Arc::new(machine.disk.process()),
         turn: Arc::clone(&turn),
+        shortage: Arc::default(),
     });
     let environment = Environment {
         disk,

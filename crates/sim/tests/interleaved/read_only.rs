@@ -22,6 +22,7 @@ fn no_checkpoint_is_written_once_the_directory_is_read_only() {
         let disk = Arc::new(SharedDisk {
             disk: Arc::new(machine.disk.process()),
             turn: Arc::clone(&turn),
+            shortage: Arc::default(),
         });
         let environment = Environment {
             disk,
