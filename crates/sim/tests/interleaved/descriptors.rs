@@ -2,22 +2,19 @@
 //! only when none comes for long does the data directory become read-only.
 
 use std::{
-    path::Path,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
 
-use sapwood_log::{
-    AppendOptions, DataDir, JournalStep, Known, Progress, Store, StoreOptions, io::Environment,
-};
+use sapwood_log::{AppendOptions, JournalStep};
 use sapwood_model::Timestamp;
 use sapwood_sim::{Machine, Rng};
 
 use crate::{
-    DATA, SharedDisk, batch,
+    batch,
     disk::{NEVER_WAITS, Shortage},
-    options, specs,
+    open_new, specs,
 };
 
 fn soon(happens: impl Fn() -> bool, what: &str) {
@@ -41,26 +38,7 @@ fn a_roll_waits_for_a_descriptor_and_after_long_for_nothing_more() {
     for comes in [true, false] {
         let machine = Machine::new(9);
         let shortage = Arc::new(Shortage::default());
-        let disk = Arc::new(SharedDisk {
-            disk: Arc::new(machine.disk.process()),
-            turn: Arc::default(),
-            shortage: Arc::clone(&shortage),
-        });
-        let environment = Environment {
-            disk,
-            ..machine.environment()
-        };
-        let dir = DataDir::open(environment, Path::new(DATA)).unwrap();
-        let nothing = Known {
-            partitions: Vec::new(),
-            deleted: Vec::new(),
-        };
-        let options = StoreOptions {
-            journal_file_bytes: 1 << 20,
-            ..options(&machine.disk)
-        };
-        let opened = Store::open(dir, options, nothing, &Progress::default());
-        let store = opened.unwrap().0;
+        let store = open_new(&machine, &Arc::default(), &shortage);
         let partition = store.create_partitions(specs()).unwrap().swap_remove(0);
         shortage.lasts.store(true, Relaxed);
         let mut rng = Rng::new(9);

@@ -24,7 +24,7 @@ use sapwood_model::{Durability, Offset, PartitionId, Timestamp, TopicId, TopicNa
 use sapwood_record::{Batch, BatchBuilder, Codec, RecordInput, batches};
 use sapwood_sim::{Capture, Machine, Rng, SimDisk};
 
-use disk::{MAY_WAIT, SharedDisk, Turn};
+use disk::{MAY_WAIT, SharedDisk, Shortage, Turn};
 use promises::{Key, Moment, Owed, Promises, Watch};
 
 const DATA: &str = "/data";
@@ -103,6 +103,26 @@ fn options(disk: &SimDisk) -> StoreOptions {
         boot_id: disk.boot_id(),
         ..StoreOptions::default()
     }
+}
+
+/// A new store on a machine whose disk has turns and may lack descriptors.
+fn open_new(machine: &Machine, turn: &Arc<Turn>, shortage: &Arc<Shortage>) -> Arc<Store> {
+    let disk = Arc::new(SharedDisk {
+        disk: Arc::new(machine.disk.process()),
+        turn: Arc::clone(turn),
+        shortage: Arc::clone(shortage),
+    });
+    let environment = Environment {
+        disk,
+        ..machine.environment()
+    };
+    let dir = DataDir::open(environment, Path::new(DATA)).unwrap();
+    let nothing = Known {
+        partitions: Vec::new(),
+        deleted: Vec::new(),
+    };
+    let opened = Store::open(dir, options(&machine.disk), nothing, &Progress::default());
+    opened.unwrap().0
 }
 
 /// What both threads share.
@@ -247,23 +267,8 @@ fn run(seed: u64, first: Work, second: Work, at: u64, all: bool) -> (bool, u64, 
     let mut rng = Rng::new(seed);
     let machine = Machine::new(seed);
     let turn = Arc::new(Turn::default());
-    let disk = Arc::new(SharedDisk {
-        disk: Arc::new(machine.disk.process()),
-        turn: Arc::clone(&turn),
-        shortage: Arc::default(),
-    });
-    let environment = Environment {
-        disk,
-        ..machine.environment()
-    };
     let promises = Promises::new(machine.disk.clone(), specs());
-    let dir = DataDir::open(environment, Path::new(DATA)).unwrap();
-    let nothing = Known {
-        partitions: Vec::new(),
-        deleted: Vec::new(),
-    };
-    let opened = Store::open(dir, options(&machine.disk), nothing, &Progress::default());
-    let store = opened.unwrap().0;
+    let store = open_new(&machine, &turn, &Arc::default());
     let shared = Shared {
         store,
         promises,

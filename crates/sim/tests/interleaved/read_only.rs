@@ -3,12 +3,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use sapwood_log::{DataDir, Known, Progress, Store, StoreError, io::Environment};
+use sapwood_log::StoreError;
 use sapwood_sim::{Machine, Rng};
 
-use crate::{
-    DATA, Shared, SharedDisk, Turn, Work, disk::NEVER_WAITS, options, promises::Promises, specs,
-};
+use crate::{DATA, Shared, Turn, Work, disk::NEVER_WAITS, open_new, promises::Promises, specs};
 
 /// What replaces the checkpoint file once it was decided.
 const LAST_EVENTS: u64 = 4;
@@ -19,22 +17,7 @@ fn no_checkpoint_is_written_once_the_directory_is_read_only() {
     for at in 0.. {
         let machine = Machine::new(5);
         let turn = Arc::new(Turn::default());
-        let disk = Arc::new(SharedDisk {
-            disk: Arc::new(machine.disk.process()),
-            turn: Arc::clone(&turn),
-            shortage: Arc::default(),
-        });
-        let environment = Environment {
-            disk,
-            ..machine.environment()
-        };
-        let dir = DataDir::open(environment, Path::new(DATA)).unwrap();
-        let nothing = Known {
-            partitions: Vec::new(),
-            deleted: Vec::new(),
-        };
-        let opened = Store::open(dir, options(&machine.disk), nothing, &Progress::default());
-        let store = opened.unwrap().0;
+        let store = open_new(&machine, &turn, &Arc::default());
         let shared = Shared {
             store: Arc::clone(&store),
             promises: Promises::new(machine.disk.clone(), specs()),
